@@ -1,0 +1,1 @@
+//! Partition tables: MBR, extended partitions, GPT.

@@ -1,0 +1,132 @@
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::{BlockSource, ExhaustedBudget, ReadError};
+
+/// What reading one volume may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Reads that a filesystem reader may make.
+    pub reads: u64,
+    /// Bytes that it may ask for.
+    pub bytes: u64,
+    /// Time from the first use to the last read.
+    pub time: Duration,
+}
+
+impl Default for Budget {
+    /// Generous for a volume of many millions of files, and an end for a loop: 2^32 reads, 16 TiB, one hour.
+    fn default() -> Self {
+        Self { reads: 1 << 32, bytes: 16 << 40, time: Duration::from_secs(3600) }
+    }
+}
+
+/// Ends the endless loop of a reader on a crafted volume: past the budget every read is an error, for good.
+pub struct BudgetSource {
+    inner: Arc<dyn BlockSource>,
+    budget: Budget,
+    started: Instant,
+    reads: AtomicU64,
+    bytes: AtomicU64,
+    exhausted: OnceLock<ExhaustedBudget>,
+}
+
+impl BudgetSource {
+    /// Starts the clock.
+    #[must_use]
+    pub fn new(inner: Arc<dyn BlockSource>, budget: Budget) -> Self {
+        Self {
+            inner,
+            budget,
+            started: Instant::now(),
+            reads: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            exhausted: OnceLock::new(),
+        }
+    }
+
+    /// The limit that was reached first, if one was. A reader may hide the cause of an error; this does not.
+    #[must_use]
+    pub fn exhausted(&self) -> Option<ExhaustedBudget> {
+        self.exhausted.get().copied()
+    }
+
+    fn charge(&self, len: usize) -> Result<(), ReadError> {
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        let Budget { reads, bytes, time } = self.budget;
+        let over = if self.reads.fetch_add(1, Ordering::Relaxed) >= reads {
+            Some(ExhaustedBudget::Reads { cap: reads })
+        } else if self.bytes.fetch_add(len, Ordering::Relaxed).saturating_add(len) > bytes {
+            Some(ExhaustedBudget::Bytes { cap: bytes })
+        } else if self.started.elapsed() > time {
+            Some(ExhaustedBudget::Deadline { seconds: time.as_secs() })
+        } else {
+            None
+        };
+        if let Some(over) = over {
+            // The first cause stays; later reads meet it again.
+            let _ = self.exhausted.set(over);
+        }
+        match self.exhausted() {
+            Some(exhausted) => Err(ReadError::Budget(exhausted)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl BlockSource for BudgetSource {
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        self.charge(buffer.len())?;
+        self.inner.read_exact_at(offset, buffer)
+    }
+
+    fn prefetch(&self, ranges: &[Range<u64>]) {
+        self.inner.prefetch(ranges);
+    }
+
+    fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {
+        self.charge(0)?;
+        self.inner.next_written(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemorySource;
+
+    fn limited(budget: Budget) -> BudgetSource {
+        BudgetSource::new(Arc::new(MemorySource(vec![0; 4096])), budget)
+    }
+
+    #[test]
+    fn an_endless_loop_of_reads_ends() {
+        let source = limited(Budget { reads: 1000, ..Budget::default() });
+        let mut reads = 0;
+        while source.read_exact_at(0, &mut [0; 0]).is_ok() {
+            reads += 1;
+        }
+        assert_eq!(reads, 1000);
+        assert_eq!(source.exhausted(), Some(ExhaustedBudget::Reads { cap: 1000 }));
+    }
+
+    #[test]
+    fn bytes_and_time_are_limits_too_and_stay_reached() {
+        let source = limited(Budget { bytes: 10, ..Budget::default() });
+        source.read_exact_at(0, &mut [0; 10]).unwrap();
+        assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
+        assert!(matches!(source.read_exact_at(0, &mut [0; 0]), Err(ReadError::Budget(_))));
+
+        let source = limited(Budget { time: Duration::ZERO, ..Budget::default() });
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
+        assert_eq!(source.exhausted(), Some(ExhaustedBudget::Deadline { seconds: 0 }));
+    }
+}

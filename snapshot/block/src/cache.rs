@@ -1,0 +1,216 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use crate::{BlockSource, ReadError, check_bounds};
+
+/// The block of the EBS direct APIs, which is also what a cache holds and what `io.blocks_fetched` counts.
+pub const BLOCK_BYTES: u64 = 512 * 1024;
+const BLOCK_BYTES_USIZE: usize = 512 * 1024;
+
+#[derive(Clone)]
+enum Block {
+    /// Known to be zeros, or never written. Takes no memory.
+    Zeros,
+    Bytes(Arc<[u8]>),
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Block> for ByBytes {
+    fn weight(&self, _: &Key, block: &Block) -> u64 {
+        match block {
+            Block::Zeros => 64,
+            Block::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Which disk, which block of it.
+type Key = (u32, u64);
+
+/// Blocks of all disks of a machine, bounded in bytes. A block that several threads want at once is read once.
+pub struct BlockCache {
+    blocks: Cache<Key, Block, ByBytes>,
+}
+
+impl BlockCache {
+    /// A cache that holds at most `capacity_bytes` of blocks.
+    #[must_use]
+    pub fn new(capacity_bytes: u64) -> Arc<Self> {
+        // Few shards: a shard holds whole blocks only, and a small cache cut into many would hold none.
+        let options = OptionsBuilder::new()
+            .shards(4)
+            .estimated_items_capacity(usize::try_from(capacity_bytes / BLOCK_BYTES).unwrap_or(0).max(16))
+            .weight_capacity(capacity_bytes.max(BLOCK_BYTES.saturating_mul(8)))
+            .build();
+        let blocks = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // `build` fails only where a capacity is missing, and both are given above.
+            Err(_) => Cache::with_weighter(16, capacity_bytes, ByBytes),
+        };
+        Arc::new(Self { blocks })
+    }
+}
+
+/// Serves reads of the source below from a [`BlockCache`].
+pub struct CachedSource {
+    inner: Arc<dyn BlockSource>,
+    cache: Arc<BlockCache>,
+    disk: u32,
+}
+
+impl CachedSource {
+    /// Caches `inner` as disk number `disk`, which must be distinct for each source of one cache.
+    #[must_use]
+    pub fn new(inner: Arc<dyn BlockSource>, cache: Arc<BlockCache>, disk: u32) -> Self {
+        Self { inner, cache, disk }
+    }
+
+    fn block(&self, index: u64) -> Result<Block, ReadError> {
+        self.cache.blocks.get_or_insert_with(&(self.disk, index), || self.fetch(index))
+    }
+
+    fn fetch(&self, index: u64) -> Result<Block, ReadError> {
+        let start = index.saturating_mul(BLOCK_BYTES);
+        let end = start.saturating_add(BLOCK_BYTES).min(self.len_bytes());
+        match self.inner.next_written(start)? {
+            Some(written) if written.start < end => {}
+            _ => return Ok(Block::Zeros),
+        }
+        let len = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
+        let mut bytes = vec![0; len];
+        self.inner.read_exact_at(start, &mut bytes)?;
+        Ok(Block::Bytes(bytes.into()))
+    }
+}
+
+impl BlockSource for CachedSource {
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+        check_bounds(offset, buffer.len(), self.len_bytes())?;
+        let mut at = offset;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let within = usize::try_from(at % BLOCK_BYTES).unwrap_or(0);
+            let take = rest.len().min(BLOCK_BYTES_USIZE.saturating_sub(within));
+            let (now, later) = rest.split_at_mut(take);
+            match self.block(at / BLOCK_BYTES)? {
+                Block::Zeros => now.fill(0),
+                Block::Bytes(bytes) => {
+                    // The bounds were checked above and a block ends where the source does.
+                    let part = bytes.get(within..).and_then(|rest| rest.get(..take));
+                    now.copy_from_slice(part.ok_or(ReadError::OutOfBounds {
+                        offset: at,
+                        len: take,
+                        source_len: self.len_bytes(),
+                    })?);
+                }
+            }
+            at = at.saturating_add(u64::try_from(take).unwrap_or(0));
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn prefetch(&self, ranges: &[Range<u64>]) {
+        self.inner.prefetch(ranges);
+    }
+
+    fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {
+        self.inner.next_written(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{CountingSource, MemorySource, SparseMemorySource};
+
+    fn disk(len: usize) -> Vec<u8> {
+        (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect()
+    }
+
+    #[test]
+    fn reads_across_blocks_are_the_disk() {
+        let bytes = disk(3 * BLOCK_BYTES_USIZE + 77);
+        let cached =
+            CachedSource::new(Arc::new(MemorySource(bytes.clone())), BlockCache::new(8 << 20), 0);
+        let mut back = vec![0; bytes.len()];
+        cached.read_exact_at(0, &mut back).unwrap();
+        assert!(back == bytes);
+        let mut part = vec![0; BLOCK_BYTES_USIZE + 2];
+        cached.read_exact_at(BLOCK_BYTES - 1, &mut part).unwrap();
+        assert!(part == bytes[BLOCK_BYTES_USIZE - 1..2 * BLOCK_BYTES_USIZE + 1]);
+    }
+
+    struct Slow(MemorySource);
+
+    impl BlockSource for Slow {
+        fn len_bytes(&self) -> u64 {
+            self.0.len_bytes()
+        }
+
+        fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
+            thread::sleep(Duration::from_millis(30));
+            self.0.read_exact_at(offset, buffer)
+        }
+    }
+
+    #[test]
+    fn a_block_wanted_by_many_is_read_once() {
+        let counting = Arc::new(CountingSource::new(Arc::new(Slow(MemorySource(disk(1 << 20))))));
+        let cached = CachedSource::new(counting.clone(), BlockCache::new(8 << 20), 0);
+        let barrier = Barrier::new(8);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    cached.read_exact_at(100, &mut [0; 10]).unwrap();
+                });
+            }
+        });
+        assert_eq!(counting.counts().requests, 1);
+    }
+
+    #[test]
+    fn memory_stays_bounded() {
+        let cache = BlockCache::new(8 << 20);
+        let cached = CachedSource::new(Arc::new(MemorySource(disk(64 << 20))), cache.clone(), 0);
+        for block in 0..128 {
+            cached.read_exact_at(block * BLOCK_BYTES, &mut [0; 1]).unwrap();
+        }
+        assert!(cache.blocks.weight() <= 8 << 20, "{} bytes", cache.blocks.weight());
+        assert!(cache.blocks.weight() >= 2 << 20, "{} bytes", cache.blocks.weight());
+    }
+
+    #[test]
+    fn holes_cost_no_read() {
+        let mut sparse = SparseMemorySource::default();
+        sparse.set_len(1 << 40);
+        sparse.set(1 << 39, 1);
+        let counting = Arc::new(CountingSource::new(Arc::new(sparse)));
+        let cached = CachedSource::new(counting.clone(), BlockCache::new(8 << 20), 0);
+        let mut bytes = [9; 16];
+        cached.read_exact_at(1 << 30, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 16]);
+        assert_eq!(counting.counts().requests, 0);
+        cached.read_exact_at(1 << 39, &mut bytes).unwrap();
+        assert_eq!((bytes[0], counting.counts().requests), (1, 1));
+    }
+}
