@@ -149,8 +149,7 @@ mod tests {
     #[test]
     fn reads_across_blocks_are_the_disk() {
         let bytes = disk(3 * BLOCK_BYTES_USIZE + 77);
-        let cached =
-            CachedSource::new(Arc::new(MemorySource(bytes.clone())), BlockCache::new(8 << 20), 0);
+        let cached = CachedSource::new(Arc::new(MemorySource(bytes.clone())), BlockCache::new(8 << 20), 0);
         let mut back = vec![0; bytes.len()];
         cached.read_exact_at(0, &mut back).unwrap();
         assert!(back == bytes);

@@ -83,9 +83,6 @@ mod tests {
         let block = usize::try_from(BLOCK_BYTES).unwrap();
         source.read_exact_at(BLOCK_BYTES - 1, &mut [0; 2]).unwrap();
         source.read_exact_at(0, &mut vec![0; block]).unwrap();
-        assert_eq!(
-            source.counts(),
-            ReadCounts { requests: 2, bytes: 2 + BLOCK_BYTES, distinct_blocks: 2 }
-        );
+        assert_eq!(source.counts(), ReadCounts { requests: 2, bytes: 2 + BLOCK_BYTES, distinct_blocks: 2 });
     }
 }

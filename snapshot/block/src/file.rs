@@ -56,9 +56,7 @@ impl BlockSource for FileSource {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         check_bounds(offset, buffer.len(), self.len_bytes)?;
-        self.file
-            .read_exact_at(buffer, offset)
-            .map_err(|error| ReadError::io(offset, buffer.len(), error))
+        self.file.read_exact_at(buffer, offset).map_err(|error| ReadError::io(offset, buffer.len(), error))
     }
 
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {

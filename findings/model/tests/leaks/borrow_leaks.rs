@@ -1,0 +1,4 @@
+fn main() {
+    let secret = stillframe_model::Sensitive::new(b"canary".to_vec());
+    let _: &[u8] = secret.as_ref();
+}
