@@ -1,1 +1,37 @@
-//! ext2, ext3 and ext4.
+//! ext2, ext3 and ext4, read as the kernel would read them after replaying the journal.
+//!
+//! Own code over one [`BlockSource`], shared by all threads: extents and block maps with holes of any size, linear and
+//! hashed directories, inline data, `meta_bg`, `flex_bg`, `bigalloc`, 64-bit, `casefold`, `large_dir`, `ea_inode`, `mmp`,
+//! metadata checksums. Named and not read: encrypted files and directories, e2compr, external journals, fast commits.
+//!
+//! The crate `ext4-view` is a second opinion: it is asked where this reader finds a volume damaged, and the tests
+//! compare the two. It does not serve the walk, since it refuses half of the features above, is not `Send`, and takes
+//! some ten times as long (`docs/benchmarks.md`).
+//!
+//! Kernel documentation: `Documentation/filesystems/ext4/`.
+
+mod block_map;
+mod checksum;
+mod content;
+mod directory;
+mod inode;
+mod journal;
+mod overlay;
+mod reader;
+mod superblock;
+mod volume;
+
+pub use reader::ExtFs;
+
+use std::sync::Arc;
+
+use stillframe_block::BlockSource;
+use stillframe_fs::{FsError, ReadOnlyFs};
+
+/// Opens the filesystem on `volume`.
+///
+/// # Errors
+/// [`FsError`] where there is no superblock of ext2, ext3 or ext4, or it uses what this reader does not know.
+pub fn open(volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOnlyFs>, FsError> {
+    Ok(Box::new(ExtFs::open(volume)?))
+}

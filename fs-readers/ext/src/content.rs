@@ -1,0 +1,94 @@
+//! The bytes of a regular file.
+
+use stillframe_block::BlockSource;
+use stillframe_fs::{FileContent, FsError};
+
+use crate::block_map::BlockMap;
+use crate::inode::Inode;
+use crate::volume::Volume;
+
+/// Reads `buffer.len()` bytes at `offset` of a file whose blocks `map` finds; all of them must lie inside its size.
+pub(crate) fn read_blocks(
+    volume: &Volume,
+    map: &mut BlockMap<'_>,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<(), FsError> {
+    let block_bytes = u64::from(volume.superblock.block_bytes);
+    let mut at = offset;
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        let within = at.checked_rem(block_bytes).unwrap_or(0);
+        let run = map.run(at.checked_div(block_bytes).unwrap_or(0))?;
+        let run_bytes = run.len_blocks.saturating_mul(block_bytes).saturating_sub(within);
+        let take = rest.len().min(usize::try_from(run_bytes).unwrap_or(usize::MAX)).max(1);
+        let (now, later) = rest.split_at_mut(take);
+        match run.start {
+            Some(start) => {
+                let position = start.saturating_mul(block_bytes).saturating_add(within);
+                volume.source.read_exact_at(position, now)?;
+            }
+            None => now.fill(0),
+        }
+        at = at.saturating_add(u64::try_from(take).unwrap_or(u64::MAX));
+        rest = later;
+    }
+    Ok(())
+}
+
+/// A regular file that is being read.
+pub(crate) struct Content<'a> {
+    volume: &'a Volume,
+    inode: Box<Inode>,
+}
+
+impl<'a> Content<'a> {
+    pub(crate) fn open(volume: &'a Volume, inode: Inode) -> Result<Self, FsError> {
+        if inode.is_encrypted() {
+            return Err(FsError::Encrypted("ext4 file encryption"));
+        }
+        if inode.is_compressed() {
+            return Err(FsError::Unsupported("ext2 compression"));
+        }
+        Ok(Self { volume, inode: Box::new(inode) })
+    }
+
+    fn read_inline(&self, offset: u64, buffer: &mut [u8]) -> Result<(), FsError> {
+        let (first, second) = self.inode.inline_data()?;
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        // What lies past the stored bytes, and inside the size, reads as zeros.
+        let bytes = first.iter().chain(second).copied().chain(std::iter::repeat(0)).skip(skip);
+        buffer.iter_mut().zip(bytes).for_each(|(slot, byte)| *slot = byte);
+        Ok(())
+    }
+}
+
+impl FileContent for Content<'_> {
+    fn len_bytes(&self) -> u64 {
+        self.inode.size_bytes
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, FsError> {
+        let left = self.inode.size_bytes.saturating_sub(offset);
+        let take = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let Some(buffer) = buffer.get_mut(..take).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
+        if self.inode.has_inline_data() {
+            // More than the inode can hold is a claim, and `skip` above would count to it.
+            if self.inode.size_bytes > u64::from(self.volume.superblock.inode_bytes) {
+                let limit = self.volume.superblock.inode_bytes;
+                let fault = stillframe_bytes::Fault::new(
+                    "inline data size",
+                    self.inode.at,
+                    self.inode.size_bytes,
+                    limit,
+                );
+                return Err(fault.into());
+            }
+            self.read_inline(offset, buffer)?;
+        } else {
+            // A map for each call keeps one block of pointers while a large buffer is filled.
+            read_blocks(self.volume, &mut BlockMap::new(self.volume, &self.inode), offset, buffer)?;
+        }
+        Ok(take)
+    }
+}

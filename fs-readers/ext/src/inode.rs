@@ -1,0 +1,223 @@
+//! One inode. Kernel documentation: `filesystems/ext4/inodes.rst`, `attributes.rst`.
+
+use stillframe_bytes::{Fault, Quantity, Structure};
+use stillframe_fs::{FileKind, FsError, Metadata, Timestamp};
+
+use crate::block_map::EXTENT_MAGIC;
+use crate::checksum::crc32c_raw;
+use crate::superblock::{JournalBackup, Superblock, incompat, ro_compat};
+
+/// Bits of `i_flags`.
+mod flag {
+    pub(super) const COMPRESSED: u32 = 0x4;
+    pub(super) const ENCRYPTED: u32 = 0x800;
+    pub(super) const INDEX: u32 = 0x1000;
+    pub(super) const EXTENTS: u32 = 0x8_0000;
+    pub(super) const INLINE_DATA: u32 = 0x1000_0000;
+}
+
+const BLOCK_MAP_AT: usize = 0x28;
+const BLOCK_MAP_BYTES: usize = 60;
+const ATTRIBUTE_MAGIC: u32 = 0xea02_0000;
+/// `system.` in an extended attribute's name index.
+const SYSTEM_INDEX: u8 = 7;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Inode {
+    /// Where it lies on the volume, in bytes.
+    pub(crate) at: u64,
+    pub(crate) mode: u32,
+    pub(crate) size_bytes: u64,
+    flags: u32,
+    uid: u32,
+    gid: u32,
+    links: u32,
+    modified: Timestamp,
+    bytes: Vec<u8>,
+    /// What checksums of this inode's own blocks start from.
+    pub(crate) checksum_seed: Option<u32>,
+}
+
+impl Inode {
+    pub(crate) fn parse(
+        superblock: &Superblock,
+        number: u64,
+        at: u64,
+        bytes: Vec<u8>,
+    ) -> Result<Self, FsError> {
+        let s = Structure::new("inode", at, &bytes);
+        let generation = s.array::<4>(0x64)?;
+        let checksum_seed = superblock.checksum_seed.map(|seed| {
+            let number = u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+            crc32c_raw(crc32c_raw(seed, &number), &generation)
+        });
+        let extra = if superblock.inode_bytes > 128 { usize::from(s.u16_le(0x80)?) } else { 0 };
+        if let Some(seed) = checksum_seed {
+            check(&s, seed, extra)?;
+        }
+        let mode = u32::from(s.u16_le(0)?);
+        let has_high_size =
+            FileKind::from_mode(mode) != FileKind::Directory || superblock.has_incompat(incompat::LARGEDIR);
+        let size_high = if has_high_size { s.u32_le(0x6c)? } else { 0 };
+        let mut inode = Self {
+            at,
+            mode,
+            size_bytes: u64::from(size_high) << 32 | u64::from(s.u32_le(4)?),
+            flags: s.u32_le(0x20)?,
+            uid: u32::from(s.u16_le(0x78)?) << 16 | u32::from(s.u16_le(2)?),
+            gid: u32::from(s.u16_le(0x7a)?) << 16 | u32::from(s.u16_le(0x18)?),
+            links: u32::from(s.u16_le(0x1a)?),
+            modified: modified(&s, extra)?,
+            bytes: Vec::new(),
+            checksum_seed,
+        };
+        // Without the feature the flag's bit is not ours to read; so does the kernel judge.
+        if superblock.ro_compat & ro_compat::METADATA_CSUM == 0
+            && !superblock.has_incompat(incompat::INLINE_DATA)
+        {
+            inode.flags &= !flag::INLINE_DATA;
+        }
+        inode.bytes = bytes;
+        Ok(inode)
+    }
+
+    /// An inode that has what the superblock keeps of the journal's: its block map and its size.
+    pub(crate) fn of_journal_backup(backup: &JournalBackup) -> Self {
+        let mut bytes = vec![0; BLOCK_MAP_AT];
+        bytes.extend(backup.block_map);
+        let has_extents = backup.block_map.starts_with(&EXTENT_MAGIC.to_le_bytes());
+        Self {
+            at: 0,
+            mode: 0o100_600,
+            size_bytes: backup.size_bytes,
+            flags: if has_extents { flag::EXTENTS } else { 0 },
+            uid: 0,
+            gid: 0,
+            links: 1,
+            modified: Timestamp { seconds: 0, nanoseconds: 0 },
+            bytes,
+            checksum_seed: None,
+        }
+    }
+
+    pub(crate) const fn kind(&self) -> FileKind {
+        FileKind::from_mode(self.mode)
+    }
+
+    pub(crate) const fn is_encrypted(&self) -> bool {
+        self.flags & flag::ENCRYPTED != 0
+    }
+
+    pub(crate) const fn is_compressed(&self) -> bool {
+        self.flags & flag::COMPRESSED != 0
+    }
+
+    pub(crate) const fn is_indexed(&self) -> bool {
+        self.flags & flag::INDEX != 0
+    }
+
+    pub(crate) const fn has_extents(&self) -> bool {
+        self.flags & flag::EXTENTS != 0
+    }
+
+    pub(crate) const fn has_inline_data(&self) -> bool {
+        self.flags & flag::INLINE_DATA != 0
+    }
+
+    /// An inode that no name refers to was deleted: its blocks may be another file's by now.
+    pub(crate) const fn is_deleted(&self) -> bool {
+        self.links == 0
+    }
+
+    pub(crate) fn metadata(&self) -> Metadata {
+        Metadata {
+            kind: self.kind(),
+            size_bytes: self.size_bytes,
+            mode: Some(self.mode),
+            uid: Some(self.uid),
+            gid: Some(self.gid),
+            modified: Some(self.modified),
+            links: Some(self.links),
+            encrypted: self.is_encrypted(),
+        }
+    }
+
+    /// `i_block`: the root of the extent tree, the block map, a short link's target, or the start of inline data.
+    pub(crate) fn block_field(&self) -> Result<Structure<'_>, Fault> {
+        Structure::new("inode", self.at, &self.bytes).part("i_block", BLOCK_MAP_AT, BLOCK_MAP_BYTES)
+    }
+
+    /// The two places of inline data: `i_block`, and the extended attribute `system.data` behind it.
+    pub(crate) fn inline_data(&self) -> Result<(&[u8], &[u8]), Fault> {
+        let first = Structure::new("inode", self.at, &self.bytes).slice(BLOCK_MAP_AT, BLOCK_MAP_BYTES)?;
+        Ok((first, self.system_data()?.unwrap_or_default()))
+    }
+
+    /// The value of the attribute `system.data` in the inode's own attribute space.
+    fn system_data(&self) -> Result<Option<&[u8]>, Fault> {
+        let s = Structure::new("inode attributes", self.at, &self.bytes);
+        if s.len() <= 128 {
+            return Ok(None);
+        }
+        let start = usize::from(s.u16_le(0x80)?).saturating_add(128);
+        let Ok(body) = s.rest("inode attributes", start) else { return Ok(None) };
+        if body.len() < 4 || body.u32_le(0)? != ATTRIBUTE_MAGIC {
+            return Ok(None);
+        }
+        // Value offsets count from the first entry.
+        let entries = body.rest("inode attributes", 4)?;
+        let mut at = 0_usize;
+        while entries.len().saturating_sub(at) >= 16 {
+            let entry = entries.rest("attribute entry", at)?;
+            let name_len = usize::from(entry.u8(0)?);
+            if entry.u32_le(0)? == 0 {
+                break;
+            }
+            let name = entry.slice(16, name_len)?;
+            if entry.u8(1)? == SYSTEM_INDEX && name == b"data" {
+                let value_at = usize::from(entry.u16_le(2)?);
+                let len = usize::try_from(entry.u32_le(8)?).unwrap_or(usize::MAX);
+                if entry.u32_le(4)? != 0 {
+                    return Err(entry.fault("inline data value inode", 4, 0_u32, entry.u32_le(4)?));
+                }
+                return Ok(Some(entries.slice(value_at, len)?));
+            }
+            at = at.saturating_add(16).saturating_add(name_len.next_multiple_of(4));
+        }
+        Ok(None)
+    }
+}
+
+/// Compares an inode with its checksum: 16 bits at 0x7c, 16 more at 0x82 where the inode is large enough.
+fn check(s: &Structure<'_>, seed: u32, extra: usize) -> Result<(), Fault> {
+    let has_high = extra >= 4;
+    let mut crc = crc32c_raw(seed, s.slice(0, 0x7c)?);
+    crc = crc32c_raw(crc, &[0, 0]);
+    if has_high {
+        crc = crc32c_raw(crc, s.slice(0x7e, 0x82 - 0x7e)?);
+        crc = crc32c_raw(crc, &[0, 0]);
+        crc = crc32c_raw(crc, s.rest("inode", 0x84)?.bytes());
+    } else {
+        crc = crc32c_raw(crc, s.rest("inode", 0x7e)?.bytes());
+        crc &= 0xffff;
+    }
+    let high = if has_high { u32::from(s.u16_le(0x82)?) } else { 0 };
+    let stored = high << 16 | u32::from(s.u16_le(0x7c)?);
+    if stored == crc {
+        return Ok(());
+    }
+    // A table that was never written is all zeros; the kernel reads such an inode as free, not as damaged.
+    let what = if s.bytes().iter().all(|byte| *byte == 0) { "inode in use" } else { "inode checksum" };
+    Err(s.fault(what, 0x7c, Quantity::Hex(stored.into()), Quantity::Hex(crc.into())))
+}
+
+fn modified(s: &Structure<'_>, extra: usize) -> Result<Timestamp, Fault> {
+    let seconds = i64::from(s.i32_le(0x10)?);
+    // `i_mtime_extra` ends 12 bytes into the extra space.
+    if extra < 12 {
+        return Ok(Timestamp { seconds, nanoseconds: 0 });
+    }
+    let more = s.u32_le(0x88)?;
+    let epochs = i64::from(more & 3) << 32;
+    Ok(Timestamp { seconds: seconds.saturating_add(epochs), nanoseconds: (more >> 2).min(999_999_999) })
+}
