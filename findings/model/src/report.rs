@@ -81,6 +81,9 @@ pub enum Scanner {
 }
 
 impl Scanner {
+    /// All that there are.
+    pub const ALL: &'static [Self] = &[Self::Inventory];
+
     /// Its name on the command line and in the ledger.
     #[must_use]
     pub const fn name(self) -> &'static str {

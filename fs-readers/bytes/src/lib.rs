@@ -23,7 +23,12 @@ pub struct Fault {
 
 impl Fault {
     /// A fault of `what` at byte `at`.
-    pub fn new(what: &'static str, at: u64, claimed: impl Into<Quantity>, found: impl Into<Quantity>) -> Self {
+    pub fn new(
+        what: &'static str,
+        at: u64,
+        claimed: impl Into<Quantity>,
+        found: impl Into<Quantity>,
+    ) -> Self {
         Self { what, at, claimed: claimed.into(), found: found.into() }
     }
 }

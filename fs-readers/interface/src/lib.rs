@@ -5,10 +5,12 @@
 //! followed here.
 
 mod error;
+mod memory;
 
 use std::ops::ControlFlow;
 
 pub use error::FsError;
+pub use memory::MemoryContent;
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

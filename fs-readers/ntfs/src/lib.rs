@@ -1,1 +1,274 @@
 //! NTFS.
+//!
+//! The `ntfs` crate reads the boot sector, file records, attributes and attribute lists. What it does not do, or does
+//! in a way that a hostile or a merely large volume breaks, is done here: an MFT in many pieces (`volume`), the
+//! extents of an attribute (`record`, `runs`), directories (`index`), content with LZNT1 compression
+//! (`content`, `lznt1`) and reparse points (`reparse`). A panic of the crate is an error of the call.
+//!
+//! Formats: libyal's libfsntfs documentation; [MS-XCA] 2.5 for LZNT1; [MS-FSCC] 2.1.2 for reparse points.
+//!
+//! The volume's own files (`$MFT`, `$Extend`, …) are listed, as Windows and other forensic readers have them: their
+//! names begin with `$`, and some (`$Secure`) have named streams only and read as empty. A file is listed by its Win32
+//! or POSIX name, never by its DOS name too.
+//!
+//! Not supported, and said so when such a file is opened: EFS, WOF compression (compact OS), deduplicated and cloud
+//! files. Not seen: owners and permissions ($Secure). The transaction log is not replayed: what Windows had logged and
+//! not yet written is missing.
+
+mod content;
+mod error;
+mod index;
+mod logfile;
+mod lznt1;
+mod names;
+mod record;
+mod reparse;
+mod runs;
+mod volume;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use ntfs::NtfsAttributeType;
+use ntfs::structured_values::NtfsVolumeFlags;
+use stillframe_block::BlockSource;
+use stillframe_bytes::Fault;
+use stillframe_fs::{
+    AlternateStream, DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs,
+    Timestamp,
+};
+
+use crate::error::{from_crate, guarded};
+use crate::names::wtf8;
+use crate::record::{FileRecord, Scope, UNNAMED, find_mft};
+use crate::reparse::ReparsePoint;
+use crate::volume::Volume;
+
+const VOLUME_FILE: u64 = 3;
+const ROOT_DIRECTORY: u64 = 5;
+
+/// Of $STANDARD_INFORMATION.
+const ATTRIBUTE_OFFLINE: u32 = 0x1000;
+const ATTRIBUTE_ENCRYPTED: u32 = 0x4000;
+const ATTRIBUTE_RECALL: u32 = 0x0004_0000 | 0x0040_0000;
+
+/// An NTFS filesystem.
+pub struct NtfsReader {
+    volume: Volume,
+    description: FsDescription,
+    root: FileId,
+    faults: Vec<Fault>,
+}
+
+/// Opens the NTFS filesystem that fills `volume`.
+///
+/// # Errors
+/// [`FsError`] where the boot sector, the MFT's first record or the root directory's record is damaged.
+pub fn open(volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOnlyFs>, FsError> {
+    Ok(Box::new(NtfsReader::open(volume)?))
+}
+
+impl NtfsReader {
+    /// As [`open`].
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open(source: Arc<dyn BlockSource>) -> Result<Self, FsError> {
+        let mut volume = Volume::open(source)?;
+        find_mft(&mut volume)?;
+        let root = FileRecord::load(&volume, ROOT_DIRECTORY, Scope::Headers)?;
+        if !root.is_directory() {
+            return Err(Fault::new("root directory", root.at, "a directory", "another file").into());
+        }
+        let mut faults = Vec::new();
+        let description = describe(&volume, &mut faults)?;
+        Ok(Self { volume, description, root: FileId::new(root.reference), faults })
+    }
+
+    fn load(&self, file: FileId, scope: Scope) -> Result<FileRecord, FsError> {
+        if file.tree != 0 {
+            return Err(FsError::NotFound);
+        }
+        FileRecord::load(&self.volume, file.number, scope)
+    }
+}
+
+/// What the volume says of itself. Only an exhausted budget or a failing source ends this: a volume without a name can
+/// be read.
+fn describe(volume: &Volume, faults: &mut Vec<Fault>) -> Result<FsDescription, FsError> {
+    let at = volume.record_position(VOLUME_FILE);
+    let flags = guarded(|| {
+        let information =
+            volume.ntfs.volume_info(&mut volume.cursor()).map_err(|error| from_crate(&error, at))?;
+        Ok(Some(information.flags().contains(NtfsVolumeFlags::IS_DIRTY)))
+    })
+    .or_else(|error| tolerated(error, faults))?;
+    let label = guarded(|| match volume.ntfs.volume_name(&mut volume.cursor()) {
+        Some(name) => Ok(Some(wtf8(name.map_err(|error| from_crate(&error, at))?.name().0))),
+        None => Ok(None),
+    })
+    .or_else(|error| tolerated(error, faults))?;
+    let logged = logfile::in_use(volume).map(Some).or_else(|error| tolerated(error, faults))?;
+    let dirty = match (flags, logged) {
+        (None, None) => None,
+        (flags, logged) => Some(flags == Some(true) || logged == Some(true)),
+    };
+    Ok(FsDescription {
+        kind: "ntfs",
+        label: label.filter(|label| !label.is_empty()),
+        uuid: Some(format!("{:016X}", volume.ntfs.serial_number())),
+        size_bytes: volume.ntfs.size(),
+        dirty,
+        reader: "stillframe-ntfs",
+        hidden: vec!["mode", "owner"],
+        notes: if dirty == Some(true) { vec!["transaction log not replayed"] } else { Vec::new() },
+    })
+}
+
+fn tolerated<T>(error: FsError, faults: &mut Vec<Fault>) -> Result<Option<T>, FsError> {
+    match error {
+        FsError::Read(error) => return Err(FsError::Read(error)),
+        FsError::Corrupt(fault) => faults.push(fault),
+        _ => {}
+    }
+    Ok(None)
+}
+
+/// What $STANDARD_INFORMATION says.
+struct Standard {
+    modified: Option<Timestamp>,
+    attributes: u32,
+}
+
+impl Standard {
+    fn of(record: &FileRecord) -> Result<Self, FsError> {
+        let missing = Fault::new("file record", record.at, "a $STANDARD_INFORMATION attribute", "none");
+        let information = record.first(NtfsAttributeType::StandardInformation, UNNAMED).ok_or(missing)?;
+        let information = information.resident().ok_or(missing)?;
+        Ok(Self { modified: timestamp(information.u64_le(0x08)?), attributes: information.u32_le(0x20)? })
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.attributes & ATTRIBUTE_ENCRYPTED != 0
+    }
+}
+
+/// Units of 100 ns since 1601-01-01 as Windows counts them; 0 is no time.
+fn timestamp(ticks: u64) -> Option<Timestamp> {
+    const TICKS_PER_SECOND: u64 = 10_000_000;
+    const SECONDS_FROM_1601_TO_1970: i64 = 11_644_473_600;
+    let seconds = i64::try_from(ticks / TICKS_PER_SECOND).ok()?.checked_sub(SECONDS_FROM_1601_TO_1970)?;
+    let nanoseconds = u32::try_from((ticks % TICKS_PER_SECOND).checked_mul(100)?).ok()?;
+    (ticks != 0).then_some(Timestamp { seconds, nanoseconds })
+}
+
+fn kind_of(record: &FileRecord, reparse: Option<&ReparsePoint>) -> FileKind {
+    let plain = if record.is_directory() { FileKind::Directory } else { FileKind::File };
+    reparse.and_then(|point| reparse::kind(point.tag)).unwrap_or(plain)
+}
+
+impl ReadOnlyFs for NtfsReader {
+    fn description(&self) -> &FsDescription {
+        &self.description
+    }
+
+    fn root(&self) -> FileId {
+        self.root
+    }
+
+    fn read_dir(
+        &self,
+        directory: FileId,
+        visit: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), FsError> {
+        let record = self.load(directory, Scope::Whole)?;
+        // A junction is a directory too, and its index is empty.
+        if kind_of(&record, ReparsePoint::of(&self.volume, &record)?.as_ref()) != FileKind::Directory {
+            return Err(FsError::NotADirectory);
+        }
+        index::read(&self.volume, &record, visit)
+    }
+
+    fn metadata(&self, file: FileId) -> Result<Metadata, FsError> {
+        let record = self.load(file, Scope::Headers)?;
+        let standard = Standard::of(&record)?;
+        let reparse = ReparsePoint::of(&self.volume, &record)?;
+        let kind = kind_of(&record, reparse.as_ref());
+        let data = record.first(NtfsAttributeType::Data, UNNAMED);
+        let size_bytes = match (kind, &reparse) {
+            (FileKind::Symlink, Some(point)) => u64::try_from(point.target()?.len()).unwrap_or(u64::MAX),
+            (FileKind::File, _) => data.map_or(0, record::Attribute::size),
+            _ => 0,
+        };
+        let encrypted = kind == FileKind::File
+            && (standard.is_encrypted() || data.is_some_and(|data| data.flags() & content::ENCRYPTED != 0));
+        Ok(Metadata {
+            kind,
+            size_bytes,
+            mode: None,
+            uid: None,
+            gid: None,
+            modified: standard.modified,
+            links: Some(u32::from(record.links)),
+            encrypted,
+        })
+    }
+
+    fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {
+        let record = self.load(file, Scope::Whole)?;
+        let standard = Standard::of(&record)?;
+        let reparse = ReparsePoint::of(&self.volume, &record)?;
+        if kind_of(&record, reparse.as_ref()) != FileKind::File {
+            return Err(FsError::NotAFile);
+        }
+        if standard.is_encrypted() {
+            return Err(FsError::Encrypted("EFS"));
+        }
+        if let Some(point) = reparse {
+            let recalled = standard.attributes & (ATTRIBUTE_OFFLINE | ATTRIBUTE_RECALL) != 0;
+            reparse::check_content(point.tag, recalled)?;
+        }
+        match record.stream(&self.volume, NtfsAttributeType::Data, UNNAMED)? {
+            Some(stream) => Ok(Box::new(content::open(&self.volume, stream)?)),
+            None if record.may_lack_data() => Ok(Box::new(NoContent)),
+            None => Err(Fault::new("file record", record.at, "an unnamed $DATA attribute", "none").into()),
+        }
+    }
+
+    fn read_link(&self, link: FileId) -> Result<Vec<u8>, FsError> {
+        let record = self.load(link, Scope::Whole)?;
+        ReparsePoint::of(&self.volume, &record)?.ok_or(FsError::NotFound)?.target()
+    }
+
+    fn alternate_streams(&self, file: FileId) -> Result<Vec<AlternateStream>, FsError> {
+        let record = self.load(file, Scope::Headers)?;
+        let named = record.all(NtfsAttributeType::Data).filter(|data| !data.name.is_empty());
+        Ok(named.map(|data| AlternateStream { name: wtf8(&data.name), size_bytes: data.size() }).collect())
+    }
+
+    fn open_stream(&self, file: FileId, name: &[u8]) -> Result<Box<dyn FileContent + '_>, FsError> {
+        let record = self.load(file, Scope::Whole)?;
+        let data = NtfsAttributeType::Data;
+        let mut named = record.all(data).filter(|data| !data.name.is_empty());
+        let found = named.find(|data| wtf8(&data.name) == name).ok_or(FsError::NotFound)?;
+        let stream = record.stream(&self.volume, data, &found.name)?.ok_or(FsError::NotFound)?;
+        Ok(Box::new(content::open(&self.volume, stream)?))
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        self.faults.clone()
+    }
+}
+
+/// What a file without an unnamed $DATA attribute reads as.
+struct NoContent;
+
+impl FileContent for NoContent {
+    fn len_bytes(&self) -> u64 {
+        0
+    }
+
+    fn read_at(&mut self, _offset: u64, _buffer: &mut [u8]) -> Result<usize, FsError> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,42 @@
+use stillframe_model::Scanner;
+
+use crate::Detector;
+use crate::architecture::Architecture;
+use crate::containers::Containers;
+use crate::hostname::Hostname;
+use crate::packages::{Apk, Dpkg, Rpm};
+use crate::release::ReleaseFiles;
+use crate::windows::Windows;
+
+/// Every detector of the given scanners. A new one gets its line here.
+#[must_use]
+pub fn catalog(scanners: &[Scanner]) -> Vec<Box<dyn Detector>> {
+    let all: Vec<Box<dyn Detector>> = vec![
+        Box::new(ReleaseFiles),
+        Box::new(Hostname),
+        Box::new(Architecture),
+        Box::new(Windows),
+        Box::new(Containers),
+        Box::new(Dpkg),
+        Box::new(Rpm),
+        Box::new(Apk),
+    ];
+    all.into_iter().filter(|detector| scanners.contains(&detector.scanner())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A detector that is written and not listed would never run.
+    #[test]
+    fn every_detector_of_this_crate_is_in_the_catalog() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut written = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            written += text.lines().filter(|line| line.starts_with("impl Detector for ")).count();
+        }
+        assert_eq!(catalog(&[Scanner::Inventory]).len(), written);
+    }
+}

@@ -1,0 +1,146 @@
+//! Package databases of the operating system.
+
+use stillframe_bytes::Fault;
+use stillframe_fs::{FileContent, FsError};
+use stillframe_model::Scanner;
+use stillframe_packages::{Parsed, apk, dpkg, rpm};
+
+use crate::{
+    DatabaseKind, Delivered, Detector, Fact, FileSet, Found, Interest, PackageDatabase, Pattern, Sourced,
+};
+
+fn push(found: &Found<'_>, database: PackageDatabase, facts: &mut Vec<Sourced<Fact>>) {
+    facts.push(found.fact(Fact::Packages(database)));
+}
+
+fn database(kind: DatabaseKind, content: Result<Parsed, FsError>) -> PackageDatabase {
+    PackageDatabase { kind, content, beside: None }
+}
+
+/// dpkg: `status`, and `status.d` of images that were put together without dpkg.
+pub(crate) struct Dpkg;
+
+const STATUS_D: &str = "/var/lib/dpkg/status.d";
+
+impl Detector for Dpkg {
+    fn name(&self) -> &'static str {
+        "dpkg"
+    }
+
+    fn scanner(&self) -> Scanner {
+        Scanner::Inventory
+    }
+
+    fn interests(&self) -> Vec<Interest> {
+        vec![Interest::open(Pattern::Path("/var/lib/dpkg/status")), Interest::open(Pattern::In(STATUS_D))]
+    }
+
+    fn inspect(
+        &self,
+        found: &Found<'_>,
+        content: Delivered<'_>,
+        facts: &mut Vec<Sourced<Fact>>,
+    ) -> Result<(), FsError> {
+        let Delivered::Open(file, _) = content else { return Ok(()) };
+        let content = if found.folder() == STATUS_D.as_bytes() {
+            // Beside each package lie its checksums.
+            if found.name.ends_with(b".md5sums") {
+                return Ok(());
+            }
+            dpkg::read_status_d(file)
+        } else {
+            dpkg::read(file)
+        };
+        push(found, database(DatabaseKind::Dpkg, content), facts);
+        Ok(())
+    }
+}
+
+/// apk: `installed`.
+pub(crate) struct Apk;
+
+impl Detector for Apk {
+    fn name(&self) -> &'static str {
+        "apk"
+    }
+
+    fn scanner(&self) -> Scanner {
+        Scanner::Inventory
+    }
+
+    fn interests(&self) -> Vec<Interest> {
+        ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"]
+            .map(|path| Interest::open(Pattern::Path(path)))
+            .to_vec()
+    }
+
+    fn inspect(
+        &self,
+        found: &Found<'_>,
+        content: Delivered<'_>,
+        facts: &mut Vec<Sourced<Fact>>,
+    ) -> Result<(), FsError> {
+        let Delivered::Open(file, _) = content else { return Ok(()) };
+        push(found, database(DatabaseKind::Apk, apk::read(file)), facts);
+        Ok(())
+    }
+}
+
+/// rpm, in whichever database its version keeps.
+pub(crate) struct Rpm;
+
+impl Detector for Rpm {
+    fn name(&self) -> &'static str {
+        "rpm"
+    }
+
+    fn scanner(&self) -> Scanner {
+        Scanner::Inventory
+    }
+
+    fn interests(&self) -> Vec<Interest> {
+        [
+            "/var/lib/rpm/Packages",
+            "/var/lib/rpm/Packages.db",
+            "/var/lib/rpm/rpmdb.sqlite",
+            "/usr/lib/sysimage/rpm/Packages",
+            "/usr/lib/sysimage/rpm/Packages.db",
+            "/usr/lib/sysimage/rpm/rpmdb.sqlite",
+            "/usr/share/rpm/Packages",
+            "/usr/share/rpm/rpmdb.sqlite",
+        ]
+        .map(|path| Interest::open(Pattern::Path(path)))
+        .to_vec()
+    }
+
+    fn inspect(
+        &self,
+        found: &Found<'_>,
+        content: Delivered<'_>,
+        facts: &mut Vec<Sourced<Fact>>,
+    ) -> Result<(), FsError> {
+        let Delivered::Open(file, beside) = content else { return Ok(()) };
+        push(found, read_rpm(found, file, beside), facts);
+        Ok(())
+    }
+}
+
+fn read_rpm(found: &Found<'_>, file: &mut dyn FileContent, beside: &dyn FileSet) -> PackageDatabase {
+    if found.name != b"rpmdb.sqlite" {
+        return database(DatabaseKind::Rpm, rpm::read(file, None));
+    }
+    match beside.open_beside(b"rpmdb.sqlite-wal") {
+        Ok(mut log) => {
+            let content = rpm::read(file, log.as_mut().map(|log| &mut **log as &mut dyn FileContent));
+            database(DatabaseKind::Rpm, content)
+        }
+        // The log is there and cannot be read: what the database says may be old.
+        Err(error) => {
+            let fault = match error {
+                FsError::Corrupt(fault) => fault,
+                _ => Fault::new("write-ahead log", 0, "applied", "not readable"),
+            };
+            PackageDatabase { beside: Some(fault), ..database(DatabaseKind::Rpm, rpm::read(file, None)) }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The names of the model's enumerations, as people read them.
+
+use stillframe_model::{CoverageKind, Severity, Status};
+
+pub(crate) const fn status(status: Status) -> &'static str {
+    match status {
+        Status::Scanned => "scanned",
+        Status::Partial => "partial",
+        Status::Skipped => "skipped",
+        Status::Encrypted => "encrypted",
+        Status::Unsupported => "unsupported",
+        Status::Corrupt => "corrupt",
+    }
+}
+
+pub(crate) const fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Low => "low",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+        Severity::Critical => "critical",
+    }
+}
+
+pub(crate) const fn coverage_kind(kind: CoverageKind) -> &'static str {
+    match kind {
+        CoverageKind::Disk => "disk",
+        CoverageKind::Partition => "partition",
+        CoverageKind::Unallocated => "unallocated",
+        CoverageKind::Filesystem => "filesystem",
+        CoverageKind::OperatingSystem => "operating system",
+        CoverageKind::PackageDatabase => "package database",
+        CoverageKind::ContainerStorage => "container storage",
+        CoverageKind::Scanner => "scanner",
+    }
+}

@@ -1,0 +1,98 @@
+//! Directories (On-disk format, "Directory item"): one `DIR_INDEX` item for each entry, in the order of making.
+
+use std::ops::ControlFlow;
+
+use stillframe_bytes::{Fault, Structure};
+use stillframe_fs::{DirEntry, FileId, FileKind, FsError};
+
+use crate::node::{DIR_INDEX, INODE_ITEM, Key, ROOT_ITEM};
+use crate::store::Store;
+use crate::subvolumes;
+use crate::superblock::Tree;
+use crate::tree::Cursor;
+
+/// The root directory of every subvolume.
+pub(crate) const ROOT_DIRECTORY: u64 = 256;
+/// What the kernel shows where a snapshot has an entry of a subvolume that is not entered there: an empty directory.
+pub(crate) const EMPTY_DIRECTORY: u64 = 2;
+/// Bit of the entry's type: the name is encrypted.
+const TYPE_ENCRYPTED: u8 = 0x80;
+
+/// What a visitor of entries gives back.
+pub(crate) type Visit<'a> = dyn FnMut(DirEntry<'_>) -> ControlFlow<()> + 'a;
+
+/// Visits all entries of `directory`. Goes on past damage where it can, and tells of the first at the end.
+pub(crate) fn read(
+    store: &Store,
+    tree: Tree,
+    directory: FileId,
+    visit: &mut Visit<'_>,
+) -> Result<(), FsError> {
+    let mut cursor = Cursor::unplaced(store, tree)?;
+    let mut step = cursor.place_at(Key::new(directory.number, DIR_INDEX, 0));
+    let mut damage: Option<FsError> = None;
+    loop {
+        let here = step.and_then(|()| match cursor.item() {
+            Some((key, item)) if (key.object, key.kind) == (directory.number, DIR_INDEX) => {
+                Ok(Some(read_entry(store, directory, &item, visit)?))
+            }
+            _ => Ok(None),
+        });
+        match here {
+            Ok(Some(ControlFlow::Continue(()))) => {}
+            Ok(Some(ControlFlow::Break(()))) => return Ok(()),
+            Ok(None) => break,
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => damage = damage.or(Some(error)),
+        }
+        if cursor.is_at_end() {
+            break;
+        }
+        step = cursor.advance();
+    }
+    damage.map_or(Ok(()), Err)
+}
+
+/// Location key, transaction, length of data, length of name, type, name.
+fn read_entry(
+    store: &Store,
+    directory: FileId,
+    item: &Structure<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<ControlFlow<()>, FsError> {
+    let location = Key::parse(item, 0)?;
+    let name = item.slice(30, item.u16_le(27)?.into())?;
+    let entry_type = item.u8(29)?;
+    if entry_type & TYPE_ENCRYPTED != 0 {
+        return Err(FsError::Encrypted("btrfs names"));
+    }
+    if name.is_empty() || matches!(name, b"." | b"..") || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+        return Err(item.fault("directory entry name", 30, "a name", "none, or a separator in it").into());
+    }
+    let id = match location.kind {
+        INODE_ITEM => FileId { tree: directory.tree, number: location.object },
+        ROOT_ITEM => {
+            let child = location.object;
+            if subvolumes::is_entered_at(store, directory.tree, directory.number, name, child)? {
+                FileId { tree: child, number: ROOT_DIRECTORY }
+            } else {
+                FileId { tree: directory.tree, number: EMPTY_DIRECTORY }
+            }
+        }
+        other => return Err(Fault::new("directory entry location", item.at(), INODE_ITEM, other).into()),
+    };
+    Ok(visit(DirEntry { name, id, kind: file_kind(entry_type) }))
+}
+
+fn file_kind(number: u8) -> Option<FileKind> {
+    match number {
+        1 => Some(FileKind::File),
+        2 => Some(FileKind::Directory),
+        3 => Some(FileKind::CharacterDevice),
+        4 => Some(FileKind::BlockDevice),
+        5 => Some(FileKind::Fifo),
+        6 => Some(FileKind::Socket),
+        7 => Some(FileKind::Symlink),
+        _ => None,
+    }
+}

@@ -1,0 +1,238 @@
+//! Where a file's blocks lie: the extent list and the block map B+tree of the data fork (XFS Algorithms & Data
+//! Structures, "Data Extents").
+//!
+//! All extents of a fork are collected, sorted as the disk has them, so that a read needs one search. What is out of
+//! order, overlaps, or lies outside the volume is a fault: a hole is never guessed.
+
+use stillframe_block::ReadError;
+use stillframe_bytes::{Fault, Quantity, Structure};
+use stillframe_fs::FsError;
+
+use crate::inode::{Format, Inode};
+use crate::superblock::{Superblock, checksum_matches};
+use crate::volume::{Volume, to_u64, to_usize};
+
+/// Extents of one file that are held in memory: 32 MiB of them.
+const MAX_EXTENTS: usize = 1 << 20;
+/// Levels of a block map; 9 would map more than a file can have.
+const MAX_LEVELS: u16 = 9;
+const RECORD_BYTES: usize = 16;
+
+const MAGIC_V5: u32 = 0x424d_4133;
+const MAGIC_V4: u32 = 0x424d_4150;
+const HEADER_V5_BYTES: usize = 72;
+const HEADER_V4_BYTES: usize = 24;
+const CRC_OFFSET: usize = 64;
+
+/// Blocks of a file that lie side by side on the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The first block in the file.
+    pub(crate) file_block: u64,
+    /// How many.
+    pub(crate) blocks: u64,
+    /// Where they lie on the volume, in bytes.
+    pub(crate) volume_offset: u64,
+    /// Allocated and never written: reads as zeros.
+    pub(crate) is_unwritten: bool,
+}
+
+impl Extent {
+    /// The block in the file after the last one.
+    pub(crate) fn end(&self) -> u64 {
+        self.file_block.saturating_add(self.blocks)
+    }
+}
+
+/// All extents of a data fork, in the file's order.
+pub(crate) fn read(volume: &Volume, superblock: &Superblock, inode: &Inode) -> Result<Vec<Extent>, FsError> {
+    if inode.is_realtime {
+        return Err(FsError::Unsupported("an XFS realtime file"));
+    }
+    let mut collected = Collector { superblock, extents: Vec::new() };
+    match inode.format {
+        Format::Extents => {
+            let count = to_usize(inode.extent_count);
+            let list = count
+                .checked_mul(RECORD_BYTES)
+                .and_then(|len| inode.data_fork.get(..len))
+                .ok_or_else(|| Fault::new("inode extent count", inode.at, inode.data_fork.len(), count))?;
+            collected.add_records(list, inode.at)?;
+        }
+        Format::Btree => {
+            read_root(volume, inode, &mut collected)?;
+            if to_u64(collected.extents.len()) != inode.extent_count {
+                let found = collected.extents.len();
+                return Err(Fault::new("inode extent count", inode.at, inode.extent_count, found).into());
+            }
+        }
+        Format::Device | Format::Local => {
+            return Err(Fault::new("inode format", inode.at, "extents", "no extents").into());
+        }
+    }
+    Ok(collected.extents)
+}
+
+/// Fills `buffer` from `offset` in the file that `extents` map; what none of them maps is zeros.
+pub(crate) fn read_mapped(
+    volume: &Volume,
+    extents: &[Extent],
+    block_bytes: u64,
+    offset: u64,
+    buffer: &mut [u8],
+) -> Result<(), ReadError> {
+    let Some(first_block) = offset.checked_div(block_bytes) else {
+        return Ok(());
+    };
+    let first = extents.partition_point(|extent| extent.end() <= first_block);
+    let mut at = offset;
+    let mut rest = buffer;
+    for extent in extents.get(first..).unwrap_or_default() {
+        if rest.is_empty() {
+            break;
+        }
+        let start = extent.file_block.saturating_mul(block_bytes);
+        let (hole, mapped) = rest.split_at_mut(to_usize(start.saturating_sub(at)).min(rest.len()));
+        hole.fill(0);
+        at = at.saturating_add(to_u64(hole.len()));
+        let left = extent.end().saturating_mul(block_bytes).saturating_sub(at);
+        let (now, later) = mapped.split_at_mut(to_usize(left).min(mapped.len()));
+        if extent.is_unwritten {
+            now.fill(0);
+        } else if !now.is_empty() {
+            volume.read(extent.volume_offset.saturating_add(at.saturating_sub(start)), now)?;
+        }
+        at = at.saturating_add(to_u64(now.len()));
+        rest = later;
+    }
+    rest.fill(0);
+    Ok(())
+}
+
+struct Collector<'a> {
+    superblock: &'a Superblock,
+    extents: Vec<Extent>,
+}
+
+impl Collector<'_> {
+    fn add_records(&mut self, records: &[u8], at: u64) -> Result<(), FsError> {
+        let records = Structure::new("extent record", at, records);
+        for offset in (0..records.len()).step_by(RECORD_BYTES) {
+            if self.extents.len() >= MAX_EXTENTS {
+                return Err(FsError::Limit { what: "extents of one file", cap: to_u64(MAX_EXTENTS) });
+            }
+            let extent = self.record(&records, offset)?;
+            self.extents.push(extent);
+        }
+        Ok(())
+    }
+
+    /// 128 bits: unwritten 1, block in the file 54, block on the volume 52, count 21.
+    fn record(&self, records: &Structure<'_>, offset: usize) -> Result<Extent, Fault> {
+        let high = records.u64_be(offset)?;
+        let low = records.u64_be(offset.saturating_add(8))?;
+        let file_block = (high >> 9) & ((1 << 54) - 1);
+        let start = ((high & 0x1ff) << 43) | (low >> 21);
+        let blocks = low & ((1 << 21) - 1);
+        let after = self.extents.last().map_or(0, Extent::end);
+        if file_block < after {
+            return Err(records.fault("extent order", offset, after, file_block));
+        }
+        let volume_offset = self
+            .superblock
+            .run_offset(start, blocks)
+            .ok_or_else(|| records.fault("extent block", offset, self.superblock.data_blocks, start))?;
+        Ok(Extent { file_block, blocks, volume_offset, is_unwritten: high >> 63 != 0 })
+    }
+}
+
+/// The root lies in the inode: level, count, then keys and pointers, each with room for as many as fit.
+fn read_root(volume: &Volume, inode: &Inode, collected: &mut Collector<'_>) -> Result<(), FsError> {
+    let root = Structure::new("block map root", inode.at, &inode.data_fork);
+    let level = root.u16_be(0)?;
+    let count = usize::from(root.u16_be(2)?);
+    let most = root.len().saturating_sub(4) / 16;
+    if level == 0 || level > MAX_LEVELS {
+        return Err(root.fault("block map level", 0, MAX_LEVELS, level).into());
+    }
+    if count > most {
+        return Err(root.fault("block map count", 2, most, count).into());
+    }
+    let pointers = pointers(&root, 4, most, count)?;
+    read_children(volume, inode, level, &pointers, collected)
+}
+
+/// Visits children in order. Each lies one level lower and extents only go forward, so no cycle is followed twice.
+fn read_children(
+    volume: &Volume,
+    inode: &Inode,
+    level: u16,
+    children: &[u64],
+    collected: &mut Collector<'_>,
+) -> Result<(), FsError> {
+    let child_level = level.saturating_sub(1);
+    for child in children {
+        let superblock = collected.superblock;
+        let at = superblock
+            .run_offset(*child, 1)
+            .ok_or_else(|| Fault::new("block map pointer", inode.at, superblock.data_blocks, *child))?;
+        let mut bytes = vec![0; to_usize(superblock.block_bytes)];
+        volume.read(at, &mut bytes)?;
+        let block = Structure::new("block map block", at, &bytes);
+        let header = check_block(superblock, inode, &block, child_level)?;
+        let count = usize::from(block.u16_be(6)?);
+        let most = block.len().saturating_sub(header) / RECORD_BYTES;
+        // An empty block would let a tree of empty blocks be walked for long.
+        if count > most || count == 0 {
+            return Err(block.fault("block map count", 6, most, count).into());
+        }
+        if child_level == 0 {
+            let records = block.slice(header, count.saturating_mul(RECORD_BYTES))?;
+            collected.add_records(records, at.saturating_add(to_u64(header)))?;
+        } else {
+            let pointers = pointers(&block, header, most, count)?;
+            read_children(volume, inode, child_level, &pointers, collected)?;
+        }
+    }
+    Ok(())
+}
+
+fn pointers(block: &Structure<'_>, keys: usize, most: usize, count: usize) -> Result<Vec<u64>, Fault> {
+    let start = keys.saturating_add(most.saturating_mul(8));
+    let pointers = block.part("block map pointers", start, count.saturating_mul(8))?;
+    (0..count).map(|index| pointers.u64_be(index.saturating_mul(8))).collect()
+}
+
+/// Checks a block below the root; gives the length of its header.
+fn check_block(
+    superblock: &Superblock,
+    inode: &Inode,
+    block: &Structure<'_>,
+    level: u16,
+) -> Result<usize, Fault> {
+    let (magic, header) =
+        if superblock.has_checksums { (MAGIC_V5, HEADER_V5_BYTES) } else { (MAGIC_V4, HEADER_V4_BYTES) };
+    let found = block.u32_be(0)?;
+    if found != magic {
+        return Err(block.fault(
+            "block map magic",
+            0,
+            Quantity::Hex(magic.into()),
+            Quantity::Hex(found.into()),
+        ));
+    }
+    let found = block.u16_be(4)?;
+    if found != level {
+        return Err(block.fault("block map level", 4, level, found));
+    }
+    if superblock.has_checksums {
+        if !checksum_matches(block.bytes(), CRC_OFFSET) {
+            return Err(block.fault("block map checksum", CRC_OFFSET, "a match", "none"));
+        }
+        let owner = block.u64_be(56)?;
+        if owner != inode.number {
+            return Err(block.fault("block map owner", 56, inode.number, owner));
+        }
+    }
+    Ok(header)
+}

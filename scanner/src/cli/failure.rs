@@ -1,0 +1,89 @@
+use std::io::Write;
+use std::path::Path;
+
+use stillframe_block::OpenError;
+
+use crate::key::KeyFileError;
+
+/// An error as the operator sees it: what is wrong, and how to mend it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    error: String,
+    hint: String,
+}
+
+impl Failure {
+    pub(super) fn new(error: impl std::fmt::Display, hint: impl Into<String>) -> Self {
+        Self { error: error.to_string(), hint: hint.into() }
+    }
+
+    /// A command line that clap does not take, in one line and not in its several.
+    pub(super) fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default();
+        // What a list of missing arguments or a tip says follows in lines of its own.
+        let mut error = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+        let mut hint = None;
+        for line in lines {
+            if let Some(tip) = line.strip_prefix("tip: ") {
+                hint = hint.or(Some(tip.to_owned()));
+            } else if error.ends_with(':') {
+                error = format!("{error} {line}");
+            }
+        }
+        Self {
+            error,
+            hint: hint.unwrap_or_else(|| "`stillframe --help` lists commands and options".to_owned()),
+        }
+    }
+
+    pub(super) fn open(error: &OpenError) -> Self {
+        let hint = match error {
+            OpenError::Missing { .. } => "check the path; a relative one counts from the current folder",
+            OpenError::NotADisk { .. } => "give a raw disk image or a block device",
+            OpenError::Unreadable { .. } => "check its permissions, or run as a user who may read it",
+        };
+        Self::new(with_causes(error), hint)
+    }
+
+    pub(super) fn key(error: &KeyFileError) -> Self {
+        let hint = match error {
+            KeyFileError::Unreadable { .. } => "check the path and its permissions".to_owned(),
+            KeyFileError::NotAKey { path, .. } => {
+                format!("write 64 hexadecimal digits to it, or remove {} to have one made", path.display())
+            }
+            KeyFileError::Exposed { path } => format!("chmod 600 {}", path.display()),
+            KeyFileError::Unwritable { .. } => {
+                "set XDG_STATE_HOME to a folder that can be written, or give --fingerprint-key-file"
+                    .to_owned()
+            }
+            KeyFileError::NoStateDirectory => "set XDG_STATE_HOME, or give --fingerprint-key-file".to_owned(),
+        };
+        Self::new(with_causes(error), hint)
+    }
+
+    pub(super) fn write(path: Option<&Path>, error: &dyn std::error::Error) -> Self {
+        let target = path.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
+        Self::new(
+            format!("the report cannot be written to {target}: {}", with_causes(error)),
+            "check that the folder exists, can be written and has room; --output names another file",
+        )
+    }
+
+    /// Writes `error:` and `hint:` to standard error.
+    pub(super) fn print(&self) {
+        // Nothing is left to do where standard error is closed.
+        let _ = writeln!(std::io::stderr().lock(), "error: {}\nhint: {}", self.error, self.hint);
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,67 @@
+//! The command line. The only place that prints.
+
+mod arguments;
+mod commands;
+mod failure;
+mod logging;
+mod output;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+pub use arguments::Arguments;
+use failure::Failure;
+
+/// Complete, and nothing at or above `--fail-on`.
+const EXIT_CLEAN: u8 = 0;
+/// Findings at or above `--fail-on`.
+const EXIT_FINDINGS: u8 = 1;
+/// An error, or something that was not read. Wins over findings.
+const EXIT_INCOMPLETE: u8 = 2;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    silence_panics();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // A closed pipe is no failure of `--help`.
+            let _ = error.print();
+            return ExitCode::from(EXIT_CLEAN);
+        }
+        Err(error) => {
+            Failure::usage(&error).print();
+            return ExitCode::from(EXIT_INCOMPLETE);
+        }
+    };
+    logging::start(&arguments.global);
+    match commands::run(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(EXIT_INCOMPLETE)
+        }
+    }
+}
+
+/// A panic inside a boundary becomes a row of the ledger. Its message may quote the disk, so only its place in the
+/// source is logged.
+fn silence_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
+        tracing::warn!(
+            at = place.unwrap_or_default(),
+            "a reader or detector panicked; the ledger says on what"
+        );
+    }));
+}
+
+/// The command as clap knows it, for completions and man pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}

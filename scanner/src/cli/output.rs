@@ -1,0 +1,92 @@
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use stillframe_model::Report;
+use stillframe_reports::{Format, Options, write};
+
+use super::arguments::{Color, Global};
+use super::failure::Failure;
+
+/// Writes a report to a file, or to standard output.
+pub(super) fn report(
+    report: &Report,
+    format: Format,
+    options: &Options,
+    path: Option<&Path>,
+) -> Result<(), Failure> {
+    match path {
+        None => to_stdout(|out| {
+            write(report, format, options, out).map_err(|error| (error.kind(), Failure::write(None, &error)))
+        }),
+        Some(path) => to_file(path, |out| {
+            write(report, format, options, out).map_err(|error| Failure::write(Some(path), &error))
+        }),
+    }
+}
+
+/// A reader that closes the pipe early (`head`) has what it wanted.
+pub(super) fn to_stdout(
+    write: impl FnOnce(&mut dyn Write) -> Result<(), (io::ErrorKind, Failure)>,
+) -> Result<(), Failure> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = write(&mut out);
+    let flushed = out.flush().map_err(|error| (error.kind(), Failure::write(None, &error)));
+    match written.and(flushed) {
+        Ok(()) | Err((io::ErrorKind::BrokenPipe, _)) => Ok(()),
+        Err((_, failure)) => Err(failure),
+    }
+}
+
+/// Written beside and renamed: a report that could not be finished leaves the old one whole. Only its owner may read it:
+/// it says how a machine can be attacked.
+fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::write(Some(path), &error);
+    // A pipe or terminal named as a file takes the report as it is.
+    let is_special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+    let target = if is_special { path.to_owned() } else { beside(path) };
+    let file =
+        OpenOptions::new().write(true).create(!is_special).truncate(!is_special).mode(0o600).open(&target);
+    let mut out = BufWriter::new(file.map_err(failed)?);
+    let written = write(&mut out).and_then(|()| out.flush().map_err(failed));
+    if is_special {
+        return written;
+    }
+    match written.and_then(|()| fs::rename(&target, path).map_err(failed)) {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            // The failure itself is what the operator must hear of.
+            let _ = fs::remove_file(&target);
+            Err(failure)
+        }
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Whether colour is wanted on standard output.
+pub(super) fn use_color(global: &Global, to_file: bool) -> bool {
+    match global.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            !to_file
+                && io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    }
+}
+
+/// The width of the terminal on standard output, in columns.
+pub(super) fn width() -> Option<u16> {
+    io::stdout()
+        .is_terminal()
+        .then(|| rustix::termios::tcgetwinsize(io::stdout()).ok())
+        .flatten()
+        .map(|size| size.ws_col)
+}

@@ -1,0 +1,322 @@
+//! What the detectors want of one filesystem: found by the walk, then each file is opened and read once for all who
+//! want it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+use stillframe_detectors::{
+    Delivered, Delivery, Detector, Fact, FileSet, FolderMatcher, Found, Matcher, Sourced, StreamSink, Want,
+};
+use stillframe_fs::{FileContent, FileId, FileKind, FsError, MemoryContent, ReadOnlyFs, read_full};
+use stillframe_model::{Location, PathView};
+
+use crate::mount::Mounts;
+use crate::progress::Progress;
+use crate::walk::{Entry, Folder, Visitor, join};
+
+/// How much of a file is read at a time.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// An entry that detectors want.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// From the filesystem's root.
+    path: Vec<u8>,
+    /// The system and the path on it, where it is mounted.
+    machine: Option<(usize, Vec<u8>)>,
+    folder: FileId,
+    name_len: usize,
+    id: FileId,
+    kind: FileKind,
+    wants: Vec<Want>,
+}
+
+/// The visitor that finds what is wanted.
+pub struct Finder<'a> {
+    matcher: &'a Matcher,
+    mounts: &'a Mounts,
+    wanted: Mutex<Vec<Wanted>>,
+}
+
+impl<'a> Finder<'a> {
+    /// Finds what `matcher` wants on a filesystem that is mounted as `mounts` says.
+    #[must_use]
+    pub fn new(matcher: &'a Matcher, mounts: &'a Mounts) -> Self {
+        Self { matcher, mounts, wanted: Mutex::default() }
+    }
+
+    /// What was found, in the order of paths.
+    #[must_use]
+    pub fn into_wanted(self) -> Vec<Wanted> {
+        let mut wanted = self.wanted.into_inner().unwrap_or_else(PoisonError::into_inner);
+        wanted.sort_by(|a, b| a.path.cmp(&b.path));
+        wanted
+    }
+}
+
+/// What a [`Finder`] keeps for one folder.
+pub struct FinderFolder<'m> {
+    machine: Option<(usize, Vec<u8>)>,
+    matcher: FolderMatcher<'m>,
+}
+
+impl Visitor for Finder<'_> {
+    type InFolder<'v>
+        = FinderFolder<'v>
+    where
+        Self: 'v;
+
+    fn enter<'v>(&'v self, folder: &Folder) -> FinderFolder<'v> {
+        let machine = self.mounts.machine_path(&folder.path);
+        let matcher = self.matcher.folder(machine.as_ref().map(|(_, path)| path.as_slice()));
+        FinderFolder { machine, matcher }
+    }
+
+    fn visit(&self, entry: &Entry<'_>, in_folder: &mut FinderFolder<'_>) {
+        if in_folder.matcher.is_empty() {
+            return;
+        }
+        let wants = in_folder.matcher.wants(entry.name);
+        if wants.is_empty() {
+            return;
+        }
+        let machine = in_folder.machine.as_ref().map(|(system, path)| (*system, join(path, entry.name)));
+        let wanted = Wanted {
+            path: entry.path(),
+            machine,
+            folder: entry.folder.id,
+            name_len: entry.name.len(),
+            id: entry.id,
+            kind: entry.kind,
+            wants,
+        };
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(wanted);
+    }
+}
+
+/// One filesystem, and who wants something of it.
+pub struct FilesystemDelivery<'a> {
+    /// The filesystem.
+    pub fs: &'a dyn ReadOnlyFs,
+    /// Its name in the ledger.
+    pub volume: &'a str,
+    /// The detectors, in the order that the matcher knows.
+    pub detectors: &'a [Box<dyn Detector>],
+    /// How paths are shown.
+    pub view: PathView<'a>,
+    /// Told of each file that was read.
+    pub progress: &'a Progress,
+}
+
+/// What was found out, and what could not be read, by path from the filesystem's root.
+#[derive(Debug, Default)]
+pub struct Harvest {
+    /// The facts.
+    pub facts: Vec<Sourced<Fact>>,
+    /// The faults.
+    pub faults: Vec<(Vec<u8>, FsError)>,
+}
+
+impl FilesystemDelivery<'_> {
+    /// Hands everything in `wanted` to its detectors.
+    #[must_use]
+    pub fn run(&self, wanted: Vec<Wanted>) -> Harvest {
+        // Names of one file (hard links) are one group: it is read once.
+        let mut groups: BTreeMap<FileId, Vec<Wanted>> = BTreeMap::new();
+        for one in wanted {
+            groups.entry(one.id).or_default().push(one);
+        }
+        self.progress.add_wanted(u64::try_from(groups.len()).unwrap_or(u64::MAX));
+        let parts: Vec<Harvest> =
+            groups.into_values().collect::<Vec<_>>().par_iter().map(|g| self.group(g)).collect();
+        let mut all = Harvest::default();
+        for part in parts {
+            all.facts.extend(part.facts);
+            all.faults.extend(part.faults);
+        }
+        all
+    }
+
+    fn group(&self, names: &[Wanted]) -> Harvest {
+        let mut delivered = Harvest::default();
+        let uid =
+            names.first().and_then(|one| self.fs.metadata(one.id).ok()).and_then(|metadata| metadata.uid);
+        let locations: Vec<Location> = names.iter().map(|one| self.location(one, uid)).collect();
+        let calls: Vec<Call<'_>> = names
+            .iter()
+            .zip(&locations)
+            .flat_map(|(one, location)| one.wants.iter().map(move |want| (one, location, *want)))
+            .filter_map(|(one, location, want)| {
+                let detector = self.detectors.get(want.detector)?;
+                Some(Call { detector: &**detector, found: found(one, location), want, wanted: one })
+            })
+            .collect();
+        for call in calls.iter().filter(|call| call.want.delivery == Delivery::Entry) {
+            delivered.inspect(call, Delivered::Entry);
+        }
+        let is_file = names.first().is_some_and(|one| one.kind == FileKind::File);
+        let reading: Vec<&Call<'_>> =
+            calls.iter().filter(|call| call.want.delivery != Delivery::Entry).collect();
+        if is_file && !reading.is_empty() {
+            self.read(&reading, &mut delivered);
+        }
+        self.progress.add_read();
+        delivered
+    }
+
+    fn location(&self, one: &Wanted, uid: Option<u32>) -> Location {
+        let kind = self.fs.description().kind;
+        let path = one.machine.as_ref().map_or(&one.path, |(_, path)| path);
+        Location::in_volume(self.volume, kind).at(path, uid, self.view).from_volume_root(&one.path, self.view)
+    }
+
+    /// Opens a file once and serves all who want its content.
+    fn read(&self, calls: &[&Call<'_>], delivered: &mut Harvest) {
+        let Some(first) = calls.first() else { return };
+        let opened = catch_unwind(AssertUnwindSafe(|| self.fs.open(first.wanted.id)));
+        let mut file = match opened
+            .unwrap_or(Err(FsError::Reader { reader: "", what: "the reader panicked on this file" }))
+        {
+            Ok(file) => file,
+            Err(error) => return delivered.fault(first.wanted, error),
+        };
+        let content = match self.read_in_order(&mut *file, calls, delivered) {
+            Ok(content) => content,
+            Err(error) => return delivered.fault(first.wanted, error),
+        };
+        for call in calls {
+            match (call.want.delivery, &content) {
+                (Delivery::Whole { cap_bytes }, Some(bytes)) if is_within(bytes.len(), cap_bytes) => {
+                    delivered.inspect(call, Delivered::Whole(bytes));
+                }
+                (Delivery::Whole { cap_bytes }, _) => {
+                    delivered
+                        .fault(call.wanted, FsError::Limit { what: "bytes of this file", cap: cap_bytes });
+                }
+                (Delivery::Open, bytes) => {
+                    let beside = Beside { fs: self.fs, folder: call.wanted.folder };
+                    // What was read for another is not read again.
+                    match bytes {
+                        Some(bytes) => {
+                            let mut memory = MemoryContent(bytes.clone());
+                            delivered.inspect(call, Delivered::Open(&mut memory, &beside));
+                        }
+                        None => delivered.inspect(call, Delivered::Open(&mut *file, &beside)),
+                    }
+                }
+                (Delivery::Entry | Delivery::Stream, _) => {}
+            }
+        }
+    }
+
+    /// Reads a file from its start, if anybody wants it so: streams get every piece, and the whole is kept where it is
+    /// wanted and not longer than the longest cap.
+    fn read_in_order(
+        &self,
+        file: &mut dyn FileContent,
+        calls: &[&Call<'_>],
+        delivered: &mut Harvest,
+    ) -> Result<Option<Vec<u8>>, FsError> {
+        let caps = calls.iter().filter_map(|call| match call.want.delivery {
+            Delivery::Whole { cap_bytes } => Some(cap_bytes),
+            _ => None,
+        });
+        let keep = caps.max().is_some_and(|cap| file.len_bytes() <= cap);
+        let mut streams: Vec<(Box<dyn StreamSink>, &Call<'_>, bool)> = calls
+            .iter()
+            .filter(|call| call.want.delivery == Delivery::Stream)
+            .filter_map(|call| Some((call.detector.stream(&call.found)?, *call, true)))
+            .collect();
+        if !keep && streams.is_empty() {
+            return Ok(None);
+        }
+        let mut whole = Vec::new();
+        let mut piece =
+            vec![0; PIECE_BYTES.min(usize::try_from(file.len_bytes()).unwrap_or(PIECE_BYTES)).max(1)];
+        let mut offset = 0_u64;
+        loop {
+            let read = read_full(file, offset, &mut piece)?;
+            let bytes = piece.get(..read).unwrap_or_default();
+            if keep {
+                whole.extend_from_slice(bytes);
+            }
+            for (stream, _, wants_more) in streams.iter_mut().filter(|(_, _, wants_more)| *wants_more) {
+                *wants_more = catch_unwind(AssertUnwindSafe(|| stream.take(bytes))).unwrap_or(false);
+            }
+            offset = offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+            if read < piece.len() || (!keep && streams.iter().all(|(_, _, wants_more)| !wants_more)) {
+                break;
+            }
+        }
+        for (stream, call, _) in streams {
+            let mut facts = Vec::new();
+            match catch_unwind(AssertUnwindSafe(|| stream.end(&call.found, &mut facts))) {
+                Ok(()) => delivered.facts.extend(facts),
+                Err(_) => delivered.fault(call.wanted, panicked(call.detector)),
+            }
+        }
+        Ok(keep.then_some(whole))
+    }
+}
+
+/// One detector's wish for one name of a file.
+struct Call<'a> {
+    detector: &'a dyn Detector,
+    found: Found<'a>,
+    want: Want,
+    wanted: &'a Wanted,
+}
+
+fn found<'a>(one: &'a Wanted, location: &'a Location) -> Found<'a> {
+    let path = one.machine.as_ref().map_or(&one.path, |(_, path)| path);
+    let name = path.get(path.len().saturating_sub(one.name_len)..).unwrap_or_default();
+    let system = one.machine.as_ref().map_or(0, |(system, _)| *system);
+    Found { path, name, kind: one.kind, id: one.id, location, system }
+}
+
+fn is_within(len: usize, cap: u64) -> bool {
+    u64::try_from(len).is_ok_and(|len| len <= cap)
+}
+
+const fn panicked(_detector: &dyn Detector) -> FsError {
+    FsError::Reader { reader: "detector", what: "a detector panicked on this file" }
+}
+
+impl Harvest {
+    fn fault(&mut self, wanted: &Wanted, error: FsError) {
+        self.faults.push((wanted.path.clone(), error));
+    }
+
+    /// Calls a detector behind a panic boundary.
+    fn inspect(&mut self, call: &Call<'_>, content: Delivered<'_>) {
+        let mut facts = Vec::new();
+        let result =
+            catch_unwind(AssertUnwindSafe(|| call.detector.inspect(&call.found, content, &mut facts)));
+        match result {
+            Ok(result) => {
+                self.facts.extend(facts);
+                if let Err(error) = result {
+                    self.fault(call.wanted, error);
+                }
+            }
+            Err(_) => self.fault(call.wanted, panicked(call.detector)),
+        }
+    }
+}
+
+/// The files in the folder of a wanted one.
+struct Beside<'a> {
+    fs: &'a dyn ReadOnlyFs,
+    folder: FileId,
+}
+
+impl FileSet for Beside<'_> {
+    fn open_beside(&self, name: &[u8]) -> Result<Option<Box<dyn FileContent + '_>>, FsError> {
+        match crate::tree::entry(self.fs, self.folder, name)? {
+            Some((id, FileKind::File)) => Ok(Some(self.fs.open(id)?)),
+            _ => Ok(None),
+        }
+    }
+}

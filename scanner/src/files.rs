@@ -1,0 +1,230 @@
+//! Every file of the disks, a line each, for comparison with other readers.
+//!
+//! Tab-separated: filesystem (`p1`, `whole`; with several disks `disk0/p1`), path from that filesystem's root, type as
+//! `find -printf %y` prints it, size in bytes, SHA-256 of a regular file or `-`. It prints no findings, so people's names
+//! in paths are shown.
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use stillframe_fs::{FileContent, FileId, FileKind, FsError, ReadOnlyFs};
+use stillframe_model::{Coverage, PathView};
+
+use crate::Disk;
+use crate::layout::layout;
+use crate::ledger::error_fault;
+use crate::mount::Mounts;
+use crate::progress::Progress;
+use crate::scan::{OpenVolume, open, opened_row};
+use crate::walk::{Entry, Folder, Limits, Visitor, join, walk};
+
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// How files are listed.
+#[derive(Debug, Clone, Copy)]
+pub struct FilesOptions {
+    /// Whether regular files are read and hashed.
+    pub sha256: bool,
+    /// What reading one volume may cost.
+    pub budget: stillframe_block::Budget,
+}
+
+/// Writes the lines of all filesystems to `out`; gives the rows of what could not be read.
+///
+/// # Errors
+/// What `out` fails with.
+pub fn files(
+    disks: &[Disk],
+    options: FilesOptions,
+    progress: &Progress,
+    out: &mut dyn Write,
+) -> io::Result<Vec<Coverage>> {
+    let layout = layout(disks, &[]);
+    let mut coverage = layout.coverage;
+    for volume in layout.volumes {
+        let shown = if disks.len() > 1 { volume.name.clone() } else { volume.short_name.clone() };
+        progress.set_stage(format!("reading {}", volume.name));
+        match open(volume, options.budget) {
+            Ok(volume) => coverage.push(list(&volume, &shown, options, progress, out)?),
+            Err(row) => coverage.push(*row),
+        }
+    }
+    Ok(coverage)
+}
+
+/// One line, but for its hash.
+struct Line {
+    path: Vec<u8>,
+    kind: FileKind,
+    id: FileId,
+    /// The name of the alternate stream, where this is one.
+    stream: Option<Vec<u8>>,
+    size: Result<u64, FsError>,
+}
+
+fn list(
+    volume: &OpenVolume,
+    shown: &str,
+    options: FilesOptions,
+    progress: &Progress,
+    out: &mut dyn Write,
+) -> io::Result<Coverage> {
+    let fs = &*volume.fs;
+    let lister = Lister { fs, lines: Mutex::default() };
+    let outcome = walk(fs, Limits::default(), &lister, progress);
+    let mut lines = lister.lines.into_inner().unwrap_or_else(PoisonError::into_inner);
+    lines.sort_by(|a, b| (&a.path, &a.stream).cmp(&(&b.path, &b.stream)));
+
+    let mut row = opened_row(volume, &Mounts::default(), PathView::Plain);
+    row.facts.entries = Some(outcome.entries);
+    let mut faults = outcome.faults;
+    // In pieces: a long listing begins at once, and its hashes are not all kept.
+    for part in lines.chunks(4096) {
+        progress.add_wanted(u64::try_from(part.len()).unwrap_or(0));
+        let hashes: Vec<Result<String, FsError>> =
+            part.par_iter().map(|line| hash_of(fs, line, options.sha256, progress)).collect();
+        for (line, hash) in part.iter().zip(hashes) {
+            let hash = hash.unwrap_or_else(|error| {
+                faults.push((line.path.clone(), error));
+                "-".to_owned()
+            });
+            let size = match &line.size {
+                Ok(size) => size.to_string(),
+                Err(error) => {
+                    faults.push((line.path.clone(), error.clone()));
+                    "-".to_owned()
+                }
+            };
+            let path = full_path(line);
+            writeln!(out, "{shown}\t{}\t{}\t{size}\t{hash}", raw_path(&path), line.kind.letter())?;
+        }
+    }
+    faults.sort_by(|a, b| a.0.cmp(&b.0));
+    for (path, error) in &faults {
+        row.push_fault(error_fault(error, Some(PathView::Plain.show(path))));
+    }
+    for fault in fs.faults() {
+        row.push_fault(crate::ledger::row_fault(&fault, None));
+    }
+    crate::scan::judge_faults(&mut row, volume, outcome.fault_count);
+    Ok(row)
+}
+
+fn full_path(line: &Line) -> Vec<u8> {
+    match &line.stream {
+        Some(stream) => [&line.path, b":".as_slice(), stream].concat(),
+        None => line.path.clone(),
+    }
+}
+
+/// Valid UTF-8 as it is; a backslash, a tab and a newline escaped, and other bytes as `\xHH`.
+fn raw_path(path: &[u8]) -> String {
+    let mut shown = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => shown.push_str("\\\\"),
+                '\t' => shown.push_str("\\t"),
+                '\n' => shown.push_str("\\n"),
+                other => shown.push(other),
+            }
+        }
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
+}
+
+fn hash_of(fs: &dyn ReadOnlyFs, line: &Line, wanted: bool, progress: &Progress) -> Result<String, FsError> {
+    let is_content = line.kind == FileKind::File || line.stream.is_some();
+    if !wanted || !is_content || line.size.is_err() {
+        return Ok("-".to_owned());
+    }
+    let hashed = catch_unwind(AssertUnwindSafe(|| {
+        let mut file = match &line.stream {
+            Some(name) => fs.open_stream(line.id, name)?,
+            None => fs.open(line.id)?,
+        };
+        sha256(&mut *file)
+    }));
+    progress.add_read();
+    hashed.unwrap_or(Err(FsError::Reader { reader: "reader", what: "the reader panicked on this file" }))
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// What the reader fails with.
+pub fn sha256(file: &mut dyn FileContent) -> Result<String, FsError> {
+    let mut hash = Sha256::new();
+    let len = file.len_bytes();
+    let mut piece = vec![0; usize::try_from(len).unwrap_or(usize::MAX).clamp(1, PIECE_BYTES)];
+    let mut offset = 0_u64;
+    while offset < len {
+        let read = stillframe_fs::read_full(file, offset, &mut piece)?;
+        if read == 0 {
+            return Err(stillframe_bytes::Fault::new("file length", offset, len, offset).into());
+        }
+        hash.update(piece.get(..read).unwrap_or_default());
+        offset = offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The visitor that keeps every entry.
+struct Lister<'a> {
+    fs: &'a dyn ReadOnlyFs,
+    lines: Mutex<Vec<Line>>,
+}
+
+impl Visitor for Lister<'_> {
+    type InFolder<'v>
+        = Vec<Line>
+    where
+        Self: 'v;
+
+    fn enter(&self, _folder: &Folder) -> Vec<Line> {
+        Vec::new()
+    }
+
+    fn visit(&self, entry: &Entry<'_>, in_folder: &mut Vec<Line>) {
+        let path = join(&entry.folder.path, entry.name);
+        let size = self.fs.metadata(entry.id).map(|metadata| metadata.size_bytes);
+        match self.fs.alternate_streams(entry.id) {
+            Ok(streams) => in_folder.extend(streams.into_iter().map(|stream| Line {
+                path: path.clone(),
+                kind: FileKind::File,
+                id: entry.id,
+                size: Ok(stream.size_bytes),
+                stream: Some(stream.name),
+            })),
+            Err(error) => in_folder.push(Line {
+                path: path.clone(),
+                kind: FileKind::Unknown,
+                id: entry.id,
+                stream: Some(b"?".to_vec()),
+                size: Err(error),
+            }),
+        }
+        in_folder.push(Line { path, kind: entry.kind, id: entry.id, stream: None, size });
+    }
+
+    fn leave(&self, _folder: &Folder, in_folder: Vec<Line>) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).extend(in_folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_utf_8_are_printed_as_they_are() {
+        assert_eq!(raw_path("/é\\\t\n".as_bytes()), "/é\\\\\\t\\n");
+        assert_eq!(raw_path(b"/a\xff"), "/a\\xff");
+    }
+}

@@ -1,0 +1,61 @@
+//! How far a scan is, for whoever wants to watch: counters that the scan moves and another thread reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Counters of a running scan.
+#[derive(Debug, Default)]
+pub struct Progress {
+    stage: Mutex<String>,
+    /// Directory entries walked.
+    entries: AtomicU64,
+    /// Wanted files that were read, and how many there are in all.
+    files_read: AtomicU64,
+    files_wanted: AtomicU64,
+}
+
+/// What [`Progress`] said at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What is being done: `reading disk0/p1 (ext4)`.
+    pub stage: String,
+    /// Directory entries walked.
+    pub entries: u64,
+    /// Wanted files that were read.
+    pub files_read: u64,
+    /// Wanted files in all.
+    pub files_wanted: u64,
+}
+
+impl Progress {
+    /// Says what is being done now.
+    pub fn set_stage(&self, stage: String) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    /// Counts entries that were walked.
+    pub fn add_entries(&self, count: u64) {
+        self.entries.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Counts files that will be read.
+    pub fn add_wanted(&self, count: u64) {
+        self.files_wanted.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Counts a file that was read.
+    pub fn add_read(&self) {
+        self.files_read.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            stage: self.stage.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            entries: self.entries.load(Ordering::Relaxed),
+            files_read: self.files_read.load(Ordering::Relaxed),
+            files_wanted: self.files_wanted.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One scan: the disks of one machine in, one report out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use stillframe_block::{Budget, BudgetSource, ReadError};
+use stillframe_detectors::{Detector, Fact, Matcher, Sourced, catalog, conclude};
+use stillframe_fs::{FsError, ReadOnlyFs};
+use stillframe_model::{
+    Coverage, CoverageKind, DiskText, FingerprintKey, Io, Label, PathView, REPORT_SCHEMA, Reason, Report,
+    Scan, Scanner, ShownPath, Status, Tool,
+};
+
+use crate::Disk;
+use crate::deliver::{FilesystemDelivery, Finder};
+use crate::layout::{Volume, layout};
+use crate::ledger::{error_fault, open_failure, row_fault};
+use crate::mount::Mounts;
+use crate::progress::Progress;
+use crate::tree::{Opened, assemble};
+use crate::walk::{Limits, Outcome, walk};
+
+/// How a scan is to be done.
+pub struct ScanOptions {
+    /// What to look for.
+    pub scanners: Vec<Scanner>,
+    /// What reading one volume may cost.
+    pub budget: Budget,
+    /// How far a walk goes.
+    pub limits: Limits,
+    /// Volumes that are not read, as the ledger calls them.
+    pub excluded: Vec<String>,
+    /// The key of all fingerprints.
+    pub key: FingerprintKey,
+    /// Whether people's names in paths are shown.
+    pub show_user_paths: bool,
+}
+
+impl ScanOptions {
+    /// Everything that there is to look for, with the default limits.
+    #[must_use]
+    pub fn new(key: FingerprintKey) -> Self {
+        Self {
+            scanners: vec![Scanner::Inventory],
+            budget: Budget::default(),
+            limits: Limits::default(),
+            excluded: Vec::new(),
+            key,
+            show_user_paths: false,
+        }
+    }
+
+    fn view(&self) -> PathView<'_> {
+        if self.show_user_paths { PathView::Plain } else { PathView::Masked(&self.key) }
+    }
+}
+
+/// A volume whose filesystem is open.
+pub(crate) struct OpenVolume {
+    pub(crate) volume: Volume,
+    pub(crate) fs: Box<dyn ReadOnlyFs>,
+    pub(crate) budget: Arc<BudgetSource>,
+}
+
+/// Opens the filesystem on `volume` behind a budget and a panic boundary.
+pub(crate) fn open(volume: Volume, budget: Budget) -> Result<OpenVolume, Box<Coverage>> {
+    let source = Arc::new(BudgetSource::new(volume.source.clone(), budget));
+    let opened = catch_unwind(AssertUnwindSafe(|| stillframe_readers::open(volume.kind, source.clone())));
+    let panicked = Err(FsError::Reader { reader: "reader", what: "the reader panicked while opening" });
+    match opened.unwrap_or(panicked) {
+        Ok(fs) => Ok(OpenVolume { volume, fs, budget: source }),
+        Err(error) => Err(Box::new(failed_row(&volume, &error))),
+    }
+}
+
+/// Opens all filesystems; those that cannot be get their row.
+fn open_all(volumes: Vec<Volume>, budget: Budget, coverage: &mut Vec<Coverage>) -> Vec<OpenVolume> {
+    let mut opened = Vec::new();
+    for volume in volumes {
+        tracing::debug!(volume = volume.name, kind = volume.kind.name(), "opening");
+        match open(volume, budget) {
+            Ok(volume) => opened.push(volume),
+            Err(row) => coverage.push(*row),
+        }
+    }
+    opened
+}
+
+/// Scans the disks of one machine.
+#[must_use]
+pub fn scan(disks: &[Disk], options: &ScanOptions, progress: &Progress) -> Report {
+    let started = Timestamp::now();
+    progress.set_stage("looking at the disks".to_owned());
+    let layout = layout(disks, &options.excluded);
+    let mut coverage = layout.coverage;
+    let opened = open_all(layout.volumes, options.budget, &mut coverage);
+    let mounts = mounts(&opened);
+    let detectors = catalog(&options.scanners);
+    let matcher = Matcher::new(&detectors);
+    let mut facts = Vec::new();
+    let mut entries = 0_u64;
+    for (volume, mounts) in opened.iter().zip(&mounts) {
+        progress.set_stage(format!("reading {} ({})", volume.volume.name, volume.fs.description().kind));
+        let reading = Reading { volume, mounts, detectors: &detectors, matcher: &matcher, options, progress };
+        let (row, found, walked) = reading.run();
+        coverage.push(row);
+        facts.extend(found);
+        entries = entries.saturating_add(walked);
+    }
+    progress.set_stage("drawing conclusions".to_owned());
+    let conclusion = conclude(facts, &options.scanners);
+    coverage.extend(conclusion.coverage);
+    order(&mut coverage);
+
+    let mut report = Report {
+        schema: Label::new(REPORT_SCHEMA),
+        scan: Scan {
+            id: DiskText::new(&scan_id()),
+            tool: Tool { name: Label::new("stillframe"), version: Label::new(env!("CARGO_PKG_VERSION")) },
+            started,
+            finished: Timestamp::now(),
+            scanners: options.scanners.clone(),
+            fingerprint_key_id: options.key.id(),
+            user_paths_masked: !options.show_user_paths,
+            complete: false,
+        },
+        machine: conclusion.machine,
+        coverage,
+        packages: conclusion.packages,
+        findings: Vec::new(),
+        io: io(disks, entries),
+        snapshots: Vec::new(),
+    };
+    report.scan.complete = report.is_complete();
+    report
+}
+
+/// Looks at the disks and opens their filesystems without walking them: what a scan would read, and what it could not.
+#[must_use]
+pub fn survey(disks: &[Disk], budget: Budget) -> Vec<Coverage> {
+    let layout = layout(disks, &[]);
+    let mut coverage = layout.coverage;
+    let opened = open_all(layout.volumes, budget, &mut coverage);
+    for (volume, mounts) in opened.iter().zip(&mounts(&opened)) {
+        let mut row = opened_row(volume, mounts, PathView::Plain);
+        volume.fs.faults().iter().for_each(|fault| row.push_fault(row_fault(fault, None)));
+        judge_faults(&mut row, volume, 0);
+        coverage.push(row);
+    }
+    order(&mut coverage);
+    coverage
+}
+
+fn mounts(opened: &[OpenVolume]) -> Vec<Mounts> {
+    let names: Vec<Opened<'_>> = opened
+        .iter()
+        .map(|one| Opened {
+            fs: &*one.fs,
+            part_uuid: one.volume.part_uuid.as_deref(),
+            part_label: one.volume.part_label.as_deref(),
+        })
+        .collect();
+    // A reader of a crate may panic here too; then nothing is mounted, and the walk meets the same panic and tells.
+    catch_unwind(AssertUnwindSafe(|| assemble(&names)))
+        .unwrap_or_else(|_| vec![Mounts::default(); opened.len()])
+}
+
+fn io(disks: &[Disk], entries: u64) -> Io {
+    let mut io = Io { entries, ..Io::default() };
+    for counts in disks.iter().map(Disk::counts) {
+        io.blocks_fetched = io.blocks_fetched.saturating_add(counts.distinct_blocks);
+        io.bytes_read = io.bytes_read.saturating_add(counts.bytes);
+        io.requests = io.requests.saturating_add(counts.requests);
+    }
+    io
+}
+
+/// Rows about disks stay in the order of the disk: each disk, its partitions, their filesystems; the others follow.
+fn order(coverage: &mut [Coverage]) {
+    let is_on_disk = |row: &Coverage| {
+        matches!(
+            row.kind,
+            CoverageKind::Disk
+                | CoverageKind::Partition
+                | CoverageKind::Filesystem
+                | CoverageKind::Unallocated
+        )
+    };
+    coverage.sort_by_key(|row| {
+        if !is_on_disk(row) {
+            return (true, String::new(), 0, row.kind);
+        }
+        let name = row.name.as_str();
+        let disk = name.split('/').next().unwrap_or(name);
+        let number =
+            disk.strip_prefix("disk").and_then(|number| number.parse::<u64>().ok()).unwrap_or(u64::MAX);
+        (
+            false,
+            format!("{number:020}"),
+            row.facts.start_bytes.map_or(0, |start| start.saturating_add(1)),
+            row.kind,
+        )
+    });
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn scan_id() -> String {
+    let mut bytes = [0_u8; 16];
+    // Without randomness the time must do: the id only tells reports apart.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = Timestamp::now().as_nanosecond().to_le_bytes();
+    }
+    let number = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62;
+    let hex = format!("{number:032x}");
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+fn failed_row(volume: &Volume, error: &FsError) -> Coverage {
+    let (status, reason) = open_failure(error);
+    let mut row = Coverage::unread(CoverageKind::Filesystem, &*volume.name, status, reason);
+    row.facts = volume.facts.clone();
+    row.facts.format = Some(Label::new(volume.kind.name()));
+    row.push_fault(error_fault(error, None));
+    row
+}
+
+/// The reading of one filesystem.
+struct Reading<'a> {
+    volume: &'a OpenVolume,
+    mounts: &'a Mounts,
+    detectors: &'a [Box<dyn Detector>],
+    matcher: &'a Matcher,
+    options: &'a ScanOptions,
+    progress: &'a Progress,
+}
+
+impl Reading<'_> {
+    fn run(&self) -> (Coverage, Vec<Sourced<Fact>>, u64) {
+        let fs = &*self.volume.fs;
+        let finder = Finder::new(self.matcher, self.mounts);
+        let mut outcome = walk(fs, self.options.limits, &finder, self.progress);
+        let delivery = FilesystemDelivery {
+            fs,
+            volume: &self.volume.volume.name,
+            detectors: self.detectors,
+            view: self.options.view(),
+            progress: self.progress,
+        };
+        let delivered = delivery.run(finder.into_wanted());
+        let more = u64::try_from(delivered.faults.len()).unwrap_or(u64::MAX);
+        outcome.fault_count = outcome.fault_count.saturating_add(more);
+        outcome.faults.extend(delivered.faults);
+        (self.row(&outcome), delivered.facts, outcome.entries)
+    }
+
+    fn row(&self, outcome: &Outcome) -> Coverage {
+        let mut row = opened_row(self.volume, self.mounts, self.options.view());
+        row.facts.entries = Some(outcome.entries);
+        let mut faults: Vec<&(Vec<u8>, FsError)> = outcome.faults.iter().collect();
+        faults.sort_by(|a, b| a.0.cmp(&b.0));
+        for (path, error) in faults {
+            row.push_fault(error_fault(error, Some(self.shown(path))));
+        }
+        for fault in self.volume.fs.faults() {
+            row.push_fault(row_fault(&fault, None));
+        }
+        judge_faults(&mut row, self.volume, outcome.fault_count);
+        row
+    }
+
+    fn shown(&self, path: &[u8]) -> ShownPath {
+        let machine = self.mounts.machine_path(path).map(|(_, path)| path);
+        let path = machine.as_deref().unwrap_or(path);
+        self.options.view().show(if path.is_empty() { b"/" } else { path })
+    }
+}
+
+/// The status of a filesystem by the faults that were met: those in its row, and `walked` counted by the walk.
+pub(crate) fn judge_faults(row: &mut Coverage, volume: &OpenVolume, walked: u64) {
+    row.fault_count = row.fault_count.max(walked);
+    if row.fault_count > 0 {
+        row.status = Status::Partial;
+        row.reason = Some(Reason::counted(row.fault_count, "faults; what was whole was read"));
+    }
+    // A reader may hide why it failed; a limit that was reached is the cause of all that follows.
+    if let Some(exhausted) = volume.budget.exhausted() {
+        row.status = Status::Partial;
+        row.reason = Some(Reason::words("the limit for this volume is used up"));
+        row.push_fault(error_fault(&FsError::Read(ReadError::Budget(exhausted)), None));
+    }
+}
+
+/// A row for a filesystem that is open, before anything of it was walked.
+pub(crate) fn opened_row(volume: &OpenVolume, mounts: &Mounts, view: PathView<'_>) -> Coverage {
+    let description = volume.fs.description();
+    let mut row = Coverage::scanned(CoverageKind::Filesystem, &*volume.volume.name);
+    row.facts = volume.volume.facts.clone();
+    row.facts.format = Some(Label::new(description.kind));
+    row.facts.label = description.label.as_deref().map(DiskText::from_bytes);
+    row.facts.uuid = description.uuid.as_deref().map(DiskText::new);
+    row.facts.dirty = description.dirty;
+    row.facts.reader = Some(Label::new(description.reader));
+    let mounted = mounts.0.first().map(|mount| if mount.at.is_empty() { b"/".as_slice() } else { &mount.at });
+    row.facts.mounted_at = mounted.map(|at| view.show(at));
+    row.notes = description.notes.iter().copied().map(Label::new).collect();
+    row.notes.extend((!description.hidden.is_empty()).then(|| Label::not_told(&description.hidden)));
+    row
+}

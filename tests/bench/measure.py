@@ -1,0 +1,255 @@
+"""Measures `stillframe scan image` beside trivy and fls on one disk, and checks the bounds that we hold ourselves to.
+
+Each program runs in turn, so that whatever else the machine does falls on all of them. The first round warms the page
+cache and is not counted. Wall time is taken here, CPU time and peak memory by GNU time. The blocks that a program read
+are counted in a round of its own under strace, which makes it slow.
+"""
+
+import argparse
+import collections
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BLOCK_BYTES = 512 * 1024
+# What the project holds itself to on this disk.
+TRIVY_WALL_RATIO = 15
+MAX_PEAK_MIB = 150
+MAX_BLOCKS = 200
+
+Run = collections.namedtuple("Run", "wall cpu peak_mib")
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bench", type=Path, required=True, help="the folder that bench-root.sh made")
+    parser.add_argument("--work", type=Path, required=True, help="where outputs go")
+    parser.add_argument("--stillframe", type=Path, required=True)
+    parser.add_argument("--trivy", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--write", type=Path, help="the document whose table is renewed")
+    return parser.parse_args()
+
+
+def commands(wanted, disk, sector):
+    """The programs, each with its arguments. None of them asks the network for anything."""
+    report = wanted.work / "stillframe.json"
+    bill = wanted.work / "trivy.json"
+    trivy = [
+        *("--pkg-types", "os", "--format", "cyclonedx", "--output", bill),
+        # With this format trivy looks for no vulnerabilities, and needs no database.
+        *("--offline-scan", "--skip-db-update", "--skip-java-db-update", "--skip-version-check"),
+        # No run finds what the one before it found.
+        *("--disable-telemetry", "--cache-backend", "memory", "--cache-dir", wanted.work / "trivy-cache"),
+    ]
+    return {
+        "stillframe": [wanted.stillframe, "--quiet", "scan", "image", "--format", "json", "--output", report, disk],
+        "trivy": [wanted.trivy, "--quiet", "vm", *trivy, disk],
+        "fls": ["fls", "-r", "-o", sector, disk],
+    }
+
+
+def root_sector(disk):
+    """The first sector of the largest partition."""
+    table = json.loads(subprocess.check_output(["sfdisk", "--json", disk]))["partitiontable"]
+    return max(table["partitions"], key=lambda partition: partition["size"])["start"]
+
+
+def environment(work):
+    """Ours, with the state of all programs under `work`, so that a benchmark leaves nothing behind."""
+    return {**os.environ, "XDG_STATE_HOME": str((work / "state").resolve()), "HOME": str((work / "home").resolve())}
+
+
+def start(command, work, output):
+    command = [str(word) for word in command]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, env=environment(work), check=False)
+    if done.returncode != 0:
+        sys.exit(f"error: {Path(command[0]).name} ended with {done.returncode}\nhint: run it alone: {' '.join(command)}")
+
+
+def measured(command, work, output):
+    numbers = work / "time"
+    began = time.perf_counter()
+    start(["/usr/bin/time", "--format", "%U %S %M", "--output", numbers, "--quiet", *command], work, output)
+    wall = time.perf_counter() - began
+    user, system, peak_kib = numbers.read_text().split()
+    return Run(wall, float(user) + float(system), float(peak_kib) / 1024)
+
+
+CALL = re.compile(r"(\w+)\((\d+)<([^>]*)>(.*)\) = (\d+)")
+UNFINISHED = " <unfinished ...>"
+RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
+
+
+def blocks_read(command, disk, work):
+    """How many distinct blocks of the disk the program's reads touch; `None` where strace cannot trace here."""
+    log = work / "strace"
+    trace = ["strace", "--follow-forks", "--decode-fds=path", "--string-limit=0", "--output", log]
+    trace += ["--trace=read,pread64,readv,preadv,lseek,mmap"]
+    command = [str(word) for word in [*trace, *command]]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment(work), check=False)
+    if done.returncode != 0:
+        return None
+    blocks, places, halves = set(), {}, {}
+    for line in log.read_text(errors="replace").splitlines():
+        thread, call = line.split(maxsplit=1)
+        if call.endswith(UNFINISHED):
+            halves[thread] = call.removesuffix(UNFINISHED)
+            continue
+        if RESUMED.match(call):
+            call = halves.pop(thread) + RESUMED.sub("", call)
+        found = CALL.match(call)
+        if not found or Path(found[3]) != disk:
+            continue
+        name, descriptor, result = found[1], found[2], int(found[5])
+        if name == "mmap":
+            sys.exit("error: the disk was mapped into memory, where strace does not see it read")
+        if name == "lseek":
+            places[descriptor] = result
+            continue
+        if name.startswith("pread"):
+            offset = int(found[4].rsplit(", ", 1)[1])
+        else:
+            offset = places.get(descriptor, 0)
+            places[descriptor] = offset + result
+        if result:
+            blocks.update(range(offset // BLOCK_BYTES, (offset + result - 1) // BLOCK_BYTES + 1))
+    return len(blocks)
+
+
+def installed_by_dpkg(bench):
+    rows = (line.split("\t") for line in (bench / "dpkg.tsv").read_text().splitlines())
+    # dpkg-query writes `name:architecture` where several architectures may be installed beside each other.
+    return sorted((name.split(":")[0], version) for name, version, _, state in rows if state == "installed")
+
+
+def listed_by_stillframe(report):
+    return sorted((package["name"], package["version"]) for package in report["packages"])
+
+
+def listed_by_trivy(bill):
+    return [part for part in bill["components"] if part.get("purl", "").startswith("pkg:deb/")]
+
+
+def spread(values, digits):
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def table(runs, counts):
+    """The results as a table in Markdown; the last columns say how many times ours the others are."""
+    names = list(runs)
+    ours, peers = names[0], names[1:]
+    lines = [
+        "| | " + " | ".join([*names, *(f"{peer} ÷ {ours}" for peer in peers)]) + " |",
+        "| --- |" + " ---: |" * (len(names) + len(peers)),
+    ]
+
+    def row(title, cells, numbers):
+        ratios = [
+            f"{numbers[peer] / numbers[ours]:.2f}" if numbers[peer] and numbers[ours] else "–" for peer in peers
+        ]
+        lines.append(f"| {title} | " + " | ".join([*(cells[name] for name in names), *ratios]) + " |")
+
+    for field, title, digits in (("wall", "wall, s", 2), ("cpu", "CPU, s", 2), ("peak_mib", "peak memory, MiB", 0)):
+        values = {name: [getattr(run, field) for run in runs[name]] for name in names}
+        cells = {name: spread(values[name], digits) for name in names}
+        row(title, cells, {name: statistics.median(values[name]) for name in names})
+    for title, numbers in counts.items():
+        row(title, {name: "–" if numbers[name] is None else f"{numbers[name]:,}" for name in names}, numbers)
+    return "\n".join(lines)
+
+
+def machine():
+    processor = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores ({processor}), {memory:.0f} GiB of memory, Linux {platform.release()}"
+
+
+def shown(command, wanted):
+    """The command without the folders of this machine."""
+    words = [str(word).replace(f"{wanted.work}/", "").replace(f"{wanted.bench}/", "") for word in command]
+    return " ".join([Path(words[0]).name, *words[1:]])
+
+
+def write(document, text):
+    begin, end = "<!-- results: written by `BENCH_WRITE=1 make bench` -->", "<!-- end of results -->"
+    before, _, rest = document.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def main():
+    wanted = options()
+    (wanted.work / "home").mkdir(parents=True, exist_ok=True)
+    disk = (wanted.bench / "disk.img").resolve()
+    programs = commands(wanted, disk, root_sector(disk))
+    runs = {name: [] for name in programs}
+    listing = wanted.work / "fls.txt"
+    for round_number in range(wanted.runs + 1):
+        for name, command in programs.items():
+            with listing.open("wb") as output:
+                run = measured(command, wanted.work, output)
+            if round_number > 0:
+                runs[name].append(run)
+            print(f"{'warming' if round_number == 0 else f'round {round_number}'}: {name} {run.wall:.2f} s", flush=True)
+
+    report = json.loads((wanted.work / "stillframe.json").read_text())
+    bill = json.loads((wanted.work / "trivy.json").read_text())
+    with listing.open("rb") as lines:
+        # What fls adds of its own: deleted entries, marked by a star, and its folder of orphans.
+        fls_entries = sum(1 for line in lines if b" * " not in line and b"$OrphanFiles" not in line)
+    traced = {name: blocks_read(command, disk, wanted.work) for name, command in programs.items()}
+    expected_entries = int((wanted.bench / "entries").read_text())
+    expected_packages = installed_by_dpkg(wanted.bench)
+    packages = listed_by_stillframe(report)
+    counts = {
+        "entries": {"stillframe": report["io"]["entries"], "trivy": None, "fls": fls_entries},
+        "packages": {"stillframe": len(packages), "trivy": len(listed_by_trivy(bill)), "fls": None},
+        "blocks of 512 KiB read, by strace": traced,
+    }
+
+    text = "\n".join(
+        [
+            table(runs, counts),
+            "",
+            f"Median, smallest and largest of {wanted.runs} runs on {machine()}.",
+            f"{report['scan']['tool']['name']} {report['scan']['tool']['version']} says that it read "
+            f"{report['io']['blocks_fetched']} blocks and {report['io']['bytes_read'] / 2**20:.0f} MiB.",
+            "",
+            "```",
+            *(shown(command, wanted) for command in programs.values()),
+            "```",
+        ]
+    )
+    print(f"\n{text}\n")
+
+    wall = {name: statistics.median(run.wall for run in runs[name]) for name in runs}
+    peak = max(run.peak_mib for run in runs["stillframe"])
+    fetched = report["io"]["blocks_fetched"]
+    bounds = {
+        f"wall at most 1/{TRIVY_WALL_RATIO} of trivy's": wall["stillframe"] * TRIVY_WALL_RATIO <= wall["trivy"],
+        f"peak memory at most {MAX_PEAK_MIB} MiB": peak <= MAX_PEAK_MIB,
+        f"at most {MAX_BLOCKS} blocks fetched, by its own count and by strace's":
+            max(fetched, traced["stillframe"] or 0) <= MAX_BLOCKS,
+        f"entries are the tree's {expected_entries}": report["io"]["entries"] == expected_entries,
+        f"packages are dpkg's {len(expected_packages)}, name and version": packages == expected_packages,
+    }
+    for bound, holds in bounds.items():
+        print(f"{'ok    ' if holds else 'MISSED'}  {bound}")
+    if wanted.write and all(bounds.values()):
+        write(wanted.write, text)
+    return 0 if all(bounds.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
