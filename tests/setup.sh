@@ -131,7 +131,7 @@ echo "installing: $list"
 install() {
   # shellcheck disable=SC2086  # a list of words
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install --yes --quiet --quiet --no-install-recommends $list </dev/null
+    apt-get install --yes --quiet --quiet --no-install-recommends $list </dev/null >/dev/null
 }
 # The package lists of a new machine are empty or old. Where they are good there is nothing to wait for; where one of
 # several archives cannot be reached, the others may do.

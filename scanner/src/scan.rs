@@ -305,6 +305,6 @@ pub(crate) fn opened_row(volume: &OpenVolume, mounts: &Mounts, view: PathView<'_
     let mounted = mounts.0.first().map(|mount| if mount.at.is_empty() { b"/".as_slice() } else { &mount.at });
     row.facts.mounted_at = mounted.map(|at| view.show(at));
     row.notes = description.notes.iter().copied().map(Label::new).collect();
-    row.notes.extend((!description.hidden.is_empty()).then(|| Label::not_told(&description.hidden)));
+    row.not_told = description.hidden.iter().copied().map(Label::new).collect();
     row
 }

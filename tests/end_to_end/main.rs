@@ -1,4 +1,6 @@
 //! Tests across the wings: whole disks through the whole program. They belong to the scanner's package, so that they
 //! run its binary.
 
+mod disks;
 mod harness;
+mod hostile;

@@ -157,8 +157,11 @@ fn old_release(text: &str) -> Option<Release> {
         (Some(version), _) => Some(version.to_owned()),
         _ => line.split_whitespace().find(is_version).map(str::to_owned),
     };
-    let codename =
-        line.rsplit_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).filter(|name| *name != "x86_64");
+    // In parentheses SUSE has the architecture, and Amazon Linux its own name once more.
+    let codename = line
+        .rsplit_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'))
+        .filter(|name| *name != "x86_64" && !line.starts_with(name));
     Some(Release {
         source: ReleaseSource::OldRelease,
         id: (*id).to_owned(),
@@ -215,6 +218,8 @@ mod tests {
             old("SUSE Linux Enterprise Server 11 (x86_64)\nVERSION = 11\nPATCHLEVEL = 4\n"),
             is("sles", "11.4")
         );
+        let amazon = old_release("Amazon Linux release 2023.5.20240805 (Amazon Linux)\n").unwrap();
+        assert_eq!((amazon.version_id.as_deref(), amazon.codename), (Some("2023.5.20240805"), None));
         assert_eq!(old("Something else 1.0"), None);
         assert_eq!(old(""), None);
     }

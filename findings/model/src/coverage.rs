@@ -204,9 +204,12 @@ pub struct Coverage {
     /// What is known of it.
     #[serde(flatten)]
     pub facts: VolumeFacts,
-    /// What was done to read it, and what its reader cannot tell.
+    /// What was done to read it: a journal replayed, a backup table used.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<Label>,
+    /// What its reader cannot tell of a file: the owner, the modification time.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub not_told: Vec<Label>,
     /// What could not be read, at most 100 of them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub faults: Vec<RowFault>,
@@ -235,6 +238,7 @@ impl Coverage {
             reason: None,
             facts: VolumeFacts::default(),
             notes: Vec::new(),
+            not_told: Vec::new(),
             faults: Vec::new(),
             fault_count: 0,
         }

@@ -22,12 +22,6 @@ impl Label {
         Self(Cow::Borrowed(words))
     }
 
-    /// Says what a reader does not tell of a file.
-    #[must_use]
-    pub fn not_told(what: &[&'static str]) -> Self {
-        Self::composed(format!("its reader does not tell: {}", what.join(", ")))
-    }
-
     /// The words.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -18,6 +18,7 @@ mod inode;
 mod journal;
 mod overlay;
 mod reader;
+mod second_opinion;
 mod superblock;
 mod volume;
 
@@ -28,10 +29,19 @@ use std::sync::Arc;
 use stillframe_block::BlockSource;
 use stillframe_fs::{FsError, ReadOnlyFs};
 
-/// Opens the filesystem on `volume`.
+/// Opens the filesystem on `volume`: with our own reader, or with `ext4-view` where ours calls it damaged before it has
+/// read the root.
 ///
 /// # Errors
-/// [`FsError`] where there is no superblock of ext2, ext3 or ext4, or it uses what this reader does not know.
+/// [`FsError`] where there is no superblock of ext2, ext3 or ext4, or it uses what this reader does not know, or neither
+/// reader can open it; then what ours found.
 pub fn open(volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOnlyFs>, FsError> {
-    Ok(Box::new(ExtFs::open(volume)?))
+    let own = ExtFs::open(volume)?;
+    match own.metadata(own.root()) {
+        Err(error @ FsError::Corrupt(_)) => match own.second_opinion() {
+            Ok(second) => Ok(Box::new(second)),
+            Err(_) => Err(error),
+        },
+        _ => Ok(Box::new(own)),
+    }
 }

@@ -11,6 +11,7 @@ use crate::directory;
 use crate::inode::Inode;
 use crate::journal;
 use crate::overlay::OverlaySource;
+use crate::second_opinion::SecondOpinion;
 use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock};
 use crate::volume::Volume;
 
@@ -57,6 +58,15 @@ impl ExtFs {
         faults.into_iter().for_each(|fault| volume.push_fault(fault));
         check_size(&volume);
         Ok(Self { volume, description })
+    }
+
+    /// The same volume as `ext4-view` reads it.
+    pub(crate) fn second_opinion(&self) -> Result<SecondOpinion, FsError> {
+        let mut faults = self.volume.faults();
+        if let Err(FsError::Corrupt(fault)) = self.inode(self.root()) {
+            faults.push(fault);
+        }
+        SecondOpinion::open(self.volume.source.clone(), self.description.clone(), faults)
     }
 
     fn inode(&self, file: FileId) -> Result<Inode, FsError> {

@@ -14,6 +14,7 @@ const CHECKSUM_TYPE_CRC32C: u8 = 1;
 pub(crate) mod compat {
     pub(crate) const HAS_JOURNAL: u32 = 0x4;
     pub(crate) const SPARSE_SUPER2: u32 = 0x200;
+    pub(crate) const FAST_COMMIT: u32 = 0x400;
 }
 
 /// Bits of `s_feature_incompat`.

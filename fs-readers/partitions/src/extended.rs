@@ -78,6 +78,7 @@ impl Chain {
         match mbr::entries(&Structure::new("extended boot record", at, &bytes)) {
             Ok(entries) => {
                 self.seen.insert(sector);
+                table.structures.push(at..at.saturating_add(table.sector_bytes.into()));
                 Ok(Some(entries))
             }
             Err(fault) => {

@@ -34,8 +34,8 @@ pub struct PartitionTable {
     pub faults: Vec<Fault>,
     /// Whether the GPT's copy at the end was read because the first was damaged.
     pub used_backup: bool,
-    /// Byte ranges of the disk that belong neither to a partition nor to the MBR or the GPT. Those of an MBR disk hold
-    /// the extended boot records. Empty without a table.
+    /// Byte ranges of the disk that belong neither to a partition nor to the MBR, an extended boot record or the GPT.
+    /// Empty without a table.
     pub unallocated: Vec<Range<u64>>,
     /// Where the table itself lies.
     pub(crate) structures: Vec<Range<u64>>,

@@ -9,6 +9,10 @@
 //! 2. It can read a file by inode number. It is shown an inode that is not on the volume, in the place of the log's
 //!    first block, whose one extent covers the blocks wanted: reading that file gives them as replayed.
 //!
+//! The crate takes a block for newer than the log by its magic and sequence number alone. File content, or metadata of a
+//! filesystem that was here before, may look like that; what does not carry this filesystem's UUID is shown to it
+//! without a sequence number, which is the kernel's rule.
+//!
 //! Not replayed, by the crate: version 4 logs, logs with an unfinished change to a file's mapping, unknown items, more
 //! than 128 MiB of live log.
 
@@ -60,7 +64,8 @@ fn replay_with_crate(
     let log_end = log.saturating_add(superblock.log_blocks.saturating_mul(superblock.block_bytes));
     seen.borrow_mut().superblock_reads = if superblock.sector_bytes > 4096 { 2 } else { 1 };
     let volume = Rc::new(Volume::new(source.clone(), Overlay::default()));
-    let reader = Recorder { volume: volume.clone(), log_start: log, log_end, seen: seen.clone() };
+    let uuid = superblock.metadata_uuid;
+    let reader = Recorder { volume: volume.clone(), log_start: log, log_end, uuid, seen: seen.clone() };
     let mut crate_view = Xfs::open(reader, source.len_bytes())?;
     let touched = {
         let mut seen = seen.borrow_mut();
@@ -183,6 +188,7 @@ struct Recorder {
     volume: Rc<Volume>,
     log_start: u64,
     log_end: u64,
+    uuid: [u8; 16],
     seen: Rc<RefCell<Seen>>,
 }
 
@@ -225,7 +231,41 @@ impl BlockRead for Recorder {
         }
         self.volume.read_clustered(offset, buffer).map_err(|error| {
             self.seen.borrow_mut().failure.get_or_insert(error);
-        })
+        })?;
+        if !self.seen.borrow().is_open && !(self.log_start..self.log_end).contains(&offset) {
+            hide_foreign_sequence_number(buffer, &self.uuid);
+        }
+        Ok(())
+    }
+}
+
+/// Clears the log sequence number of what looks like a metadata block and is none of this filesystem. The log writes
+/// the whole header of a block that it makes, so nothing of this stays.
+fn hide_foreign_sequence_number(block: &mut [u8], own_uuid: &[u8; 16]) {
+    let Some((number_at, uuid_at)) = sequence_number_and_uuid(block) else {
+        return;
+    };
+    if block.get(uuid_at..).and_then(|rest| rest.first_chunk()) == Some(own_uuid) {
+        return;
+    }
+    if let Some(number) = block.get_mut(number_at..).and_then(|rest| rest.first_chunk_mut::<8>()) {
+        number.fill(0);
+    }
+}
+
+/// Where a version 5 metadata block keeps its log sequence number and its UUID, by its magic.
+fn sequence_number_and_uuid(block: &[u8]) -> Option<(usize, usize)> {
+    match block.first_chunk::<4>()? {
+        // Short B+trees: free space, inodes, reverse map, reference counts.
+        b"AB3B" | b"AB3C" | b"IAB3" | b"FIB3" | b"RMB3" | b"R3FC" => Some((24, 32)),
+        b"BMA3" => Some((32, 40)),
+        b"XDB3" | b"XDD3" | b"XDF3" => Some((16, 24)),
+        b"XSLM" => Some((48, 16)),
+        // Directory and attribute leaves and nodes have a magic of two bytes, behind their siblings.
+        _ => match block.get(8..)?.first_chunk::<2>()? {
+            [0x3d, 0xf1 | 0xff] | [0x3e, 0xbe] | [0x3b, 0xee] => Some((24, 32)),
+            _ => None,
+        },
     }
 }
 
@@ -250,6 +290,24 @@ fn explain(error: &Error, failure: Option<ReadError>, superblock: &Superblock) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_own_blocks_keep_their_sequence_number() {
+        // File content that happened to have a node's magic, as found on a disk after a crash.
+        let mut content = [0x5a; 512];
+        content[8..10].copy_from_slice(&[0x3e, 0xbe]);
+        hide_foreign_sequence_number(&mut content, &[7; 16]);
+        assert_eq!((content[23], &content[24..32], content[32]), (0x5a, &[0; 8][..], 0x5a));
+        for (magic, number_at, uuid_at) in [(b"XDD3", 16, 24), (b"BMA3", 32, 40), (b"XSLM", 48, 16)] {
+            let mut own = [1; 512];
+            own[..4].copy_from_slice(magic);
+            own[uuid_at..uuid_at + 16].fill(7);
+            hide_foreign_sequence_number(&mut own, &[7; 16]);
+            assert_eq!(own[number_at..number_at + 8], [1; 8]);
+            hide_foreign_sequence_number(&mut own, &[8; 16]);
+            assert_eq!(own[number_at..number_at + 8], [0; 8]);
+        }
+    }
 
     #[test]
     fn runs_are_joined() {

@@ -184,10 +184,12 @@ impl<'a> Log<'a> {
     /// The area behind the ring may hold small commits that follow the last whole one. They are not applied yet, and
     /// that is said.
     fn look_for_fast_commits(&mut self) -> Result<(), FsError> {
-        if self.superblock.end >= self.superblock.len_blocks {
+        // The kernel leaves the block between the ring and the area unused.
+        let first = self.superblock.end.saturating_add(1);
+        if first >= self.superblock.len_blocks {
             return Ok(());
         }
-        let (at, bytes) = self.journal.read(self.superblock.end)?;
+        let (at, bytes) = self.journal.read(first)?;
         let s = Structure::new("fast-commit area", at, &bytes);
         // Unlike the rest of the journal it is little-endian: tag, length, then features and the transaction's id.
         if s.u16_le(0)? == FAST_COMMIT_HEAD && s.u32_le(8)? == self.sequence {

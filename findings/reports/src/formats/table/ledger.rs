@@ -23,7 +23,8 @@ pub(super) fn section(page: &mut Page, coverage: &[Coverage], options: &Options)
         return;
     }
     page.heading("COVERAGE");
-    let (volumes, others): (Vec<_>, Vec<_>) = coverage.iter().partition(|row| is_volume(row.kind));
+    let shown = coverage.iter().filter(|row| options.verbose || !is_empty_gap(row));
+    let (volumes, others): (Vec<_>, Vec<_>) = shown.partition(|row| is_volume(row.kind));
     let mut lines = Tree::of(&volumes).lines();
     lines.extend(others.into_iter().map(Line::of_machine));
 
@@ -42,6 +43,11 @@ pub(super) fn section(page: &mut Page, coverage: &[Coverage], options: &Options)
 fn widest_name(width: usize) -> usize {
     let size = if width < SIZE_COLUMN_FROM { 0 } else { SIZE_COLUMNS + 2 };
     (width / 2).saturating_sub(MARK_COLUMNS + 2 + size).min(40)
+}
+
+/// Alignment leaves empty space between partitions on every disk.
+fn is_empty_gap(row: &Coverage) -> bool {
+    row.kind == CoverageKind::Unallocated && row.status == Status::Skipped
 }
 
 const fn is_volume(kind: CoverageKind) -> bool {
@@ -125,6 +131,10 @@ impl<'a> Line<'a> {
             parts.push(Text::new().plain(format!("partition {}", super::quoted(label))));
         }
         parts.extend(row.notes.iter().map(|note| Text::new().dim(note.as_str())));
+        if options.verbose && !row.not_told.is_empty() {
+            let what: Vec<_> = row.not_told.iter().map(|what| what.as_str()).collect();
+            parts.push(Text::new().dim(format!("its reader does not tell: {}", what.join(", "))));
+        }
         super::joined(parts, ", ")
     }
 }

@@ -17,7 +17,7 @@ mod unread;
 
 use std::io::{self, Write};
 
-use stillframe_model::{Coverage, DiskText, OperatingSystem, Report, Severity, Status};
+use stillframe_model::{Coverage, CoverageKind, DiskText, OperatingSystem, Report, Severity, Status};
 
 use crate::{Options, words};
 use numbers::{counted, duration, size, thousands};
@@ -177,7 +177,9 @@ const fn status_mark(status: Status) -> &'static str {
 /// What is known of a row: `ext4 "root" on /, 66,497 entries, 631 packages`.
 fn facts(row: &Coverage, options: &Options) -> Vec<String> {
     let facts = &row.facts;
-    let mut is = facts.format.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // A database's name begins with its format.
+    let format = facts.format.as_ref().filter(|_| row.kind != CoverageKind::PackageDatabase);
+    let mut is = format.into_iter().map(ToString::to_string).collect::<Vec<_>>();
     is.extend(facts.label.as_ref().map(quoted));
     is.extend(facts.mounted_at.as_ref().map(|path| format!("on {}", names::path(path.as_str()))));
     let mut parts: Vec<String> = Vec::new();
