@@ -39,6 +39,8 @@ tests='
   gpg-agent       gpg-agent
   xz              xz-utils
   gzip            gzip
+  bzip2           bzip2
+  zstd            zstd
   python3         python3
   python3-venv    python3-venv
 '
@@ -49,11 +51,8 @@ recipes="$tests"'
   unshare         util-linux
   mount           mount
   perl            perl
-  python3         python3
   setfattr        attr
   openssl         openssl
-  xfs_io          xfsprogs
-  zstd            zstd
 '
 
 # What the bench root is built with.

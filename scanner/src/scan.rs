@@ -282,7 +282,7 @@ pub(crate) fn judge_faults(row: &mut Coverage, volume: &OpenVolume, walked: u64)
     row.fault_count = row.fault_count.max(walked);
     if row.fault_count > 0 {
         row.status = Status::Partial;
-        row.reason = Some(Reason::counted(row.fault_count, "faults; what was whole was read"));
+        row.reason = Some(Reason::counted(row.fault_count, "fault", "faults", "; what was whole was read"));
     }
     // A reader may hide why it failed; a limit that was reached is the cause of all that follows.
     if let Some(exhausted) = volume.budget.exhausted() {

@@ -4,3 +4,5 @@
 mod disks;
 mod harness;
 mod hostile;
+mod listing;
+mod listings;

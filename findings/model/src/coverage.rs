@@ -65,10 +65,10 @@ impl Reason {
         Self(Label::new(words))
     }
 
-    /// A number of things: `3 entries could not be read`.
+    /// A number of things: `1 fault`, `3 faults; what was whole was read`.
     #[must_use]
-    pub fn counted(count: u64, what: &'static str) -> Self {
-        Self(Label::composed(format!("{count} {what}")))
+    pub fn counted(count: u64, one: &'static str, many: &'static str, rest: &'static str) -> Self {
+        Self(Label::composed(format!("{count} {}{rest}", if count == 1 { one } else { many })))
     }
 
     /// Words, and more words behind a colon.

@@ -123,7 +123,8 @@ fn other_reader(fs: &mut Btrfs<Reader>, path: &[u8], found: &mut Vec<(Vec<u8>, u
         let path = [path, b"/", &entry.name].concat();
         let metadata = fs.metadata(&entry.inode).unwrap();
         let content = if metadata.is_file() {
-            let content = fs.read_file(Path::new(&path).unwrap()).unwrap();
+            let mut content = fs.read_file(Path::new(&path).unwrap()).unwrap();
+            content.truncate(tree::HASHED_BYTES);
             tree::hex(&<sha2::Sha256 as sha2::Digest>::digest(content))
         } else {
             Vec::new()

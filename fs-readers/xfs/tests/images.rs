@@ -216,7 +216,7 @@ fn mutate(options: &[&str]) {
         }
         assert!(started.elapsed() < Duration::from_secs(20), "mutation {mutation}: {:?}", started.elapsed());
     }
-    assert!(opened > 20 && failed > 200, "{opened} opened, {failed} errors: too few to say anything");
+    assert!(opened > 20 && failed > 100, "{opened} opened, {failed} errors: too few to say anything");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn take(
     }
     if !parsed.is_complete() {
         row.status = Status::Partial;
-        row.reason = Some(Reason::counted(row.fault_count, "faults; what was whole is listed"));
+        row.reason = Some(Reason::counted(row.fault_count, "fault", "faults", "; what was whole is listed"));
     }
     let packages: Vec<Package> = parsed
         .packages

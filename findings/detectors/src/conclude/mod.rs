@@ -101,7 +101,7 @@ fn folder_of(path: &[u8]) -> Vec<u8> {
 }
 
 fn layers_row(name: DiskText, count: u64) -> Coverage {
-    let reason = Reason::counted(count, "container layers, not read yet");
+    let reason = Reason::counted(count, "container layer", "container layers", ", not read yet");
     Coverage::unread(CoverageKind::ContainerStorage, name, Status::Unsupported, reason)
 }
 

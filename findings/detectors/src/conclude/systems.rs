@@ -18,7 +18,7 @@ pub(super) fn choose(mut releases: Vec<Release>, is_windows: bool) -> Option<Ope
             id: DiskText::new("windows"),
             version_id: None,
             codename: None,
-            pretty_name: None,
+            pretty_name: Some(DiskText::new("Windows")),
             id_like: Vec::new(),
         });
     };
@@ -32,7 +32,7 @@ pub(super) fn choose(mut releases: Vec<Release>, is_windows: bool) -> Option<Ope
 /// The ledger's row for the system.
 pub(super) fn row(system: usize, os: Option<&OperatingSystem>) -> Coverage {
     let name = match (os, system) {
-        (None, _) => DiskText::new("operating system"),
+        (None, _) => DiskText::new("none recognised"),
         (Some(os), _) => match (&os.pretty_name, &os.version_id) {
             (Some(name), _) => name.clone(),
             (None, Some(version)) => DiskText::new(&format!("{} {version}", os.id)),
@@ -48,7 +48,7 @@ pub(super) fn row(system: usize, os: Option<&OperatingSystem>) -> Coverage {
         )
     };
     let mut row = match os {
-        None => unread("none was recognised on these disks"),
+        None => unread("no system that is known here is on these disks"),
         Some(os) if os.family == WINDOWS => unread("Windows is recognised and not read yet"),
         Some(_) => Coverage::scanned(CoverageKind::OperatingSystem, name),
     };

@@ -91,7 +91,7 @@ pub(crate) fn incomplete() -> Report {
     report.scan.complete = false;
     let root = report.coverage.iter_mut().find(|row| row.facts.entries == Some(66_497)).unwrap();
     root.status = Status::Partial;
-    root.reason = Some(Reason::counted(14, "entries could not be read"));
+    root.reason = Some(Reason::counted(14, "entry", "entries", " could not be read"));
     for inode in 0..14 {
         root.push_fault(RowFault {
             what: Label::new("extent header"),
@@ -141,7 +141,7 @@ pub(crate) fn incomplete() -> Report {
         CoverageKind::ContainerStorage,
         "docker /var/lib/docker",
         Status::Unsupported,
-        Reason::counted(12, "layers of containers are not read yet"),
+        Reason::counted(12, "container layer", "container layers", ", not read yet"),
     ));
     report.findings = findings();
     report.snapshots.push(snapshot("snap-0ffffffffffffffff", false));

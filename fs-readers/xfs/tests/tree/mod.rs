@@ -89,13 +89,19 @@ fn facts(fs: &dyn ReadOnlyFs, id: FileId, kind: Option<FileKind>) -> Result<Fact
     })
 }
 
-/// Hashes up to 64 MiB: damage may claim exabytes of hole.
+/// How much of a file is hashed: damage may claim exabytes of hole.
+pub(crate) const HASHED_BYTES: usize = 64 << 20;
+
 fn hash(file: &mut dyn FileContent) -> Result<Vec<u8>, FsError> {
     let mut digest = Sha256::new();
-    let mut buffer = vec![0; 100_000];
+    // No power of two, so that reads begin and end anywhere in blocks and extents.
+    let mut buffer = vec![0; 100_003];
     let mut offset = 0;
-    while offset < 64 << 20 {
-        let read = file.read_at(offset, &mut buffer)?;
+    while offset < u64::try_from(HASHED_BYTES).unwrap() {
+        let left = HASHED_BYTES - usize::try_from(offset).unwrap();
+        let piece = left.min(buffer.len());
+        let buffer = &mut buffer[..piece];
+        let read = file.read_at(offset, buffer)?;
         if read == 0 {
             assert!(offset >= file.len_bytes(), "a read ended before the file did");
             break;
