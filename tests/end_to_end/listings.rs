@@ -105,10 +105,6 @@ fn unread(image: &str) -> &'static [&'static str] {
         "unknown-content" => &[
             "disk0/p1 Unsupported: content of unknown kind; content at 0x0: claimed a known signature, found bytes without a known signature",
         ],
-        // The recipe's noise is longer than the table: its last 104 bytes lie behind it, where no partition is.
-        "gpt-backup" => &[
-            "disk0/gap1 Unsupported: content of unknown kind; content at 0x1: claimed a known signature, found bytes without a known signature",
-        ],
         _ => &[],
     }
 }
@@ -195,7 +191,7 @@ fn mode_owner_and_time_are_those_that_another_tool_shows() {
             }
         }
     }
-    let enough = [("kind", 13_000), ("mode", 12_000), ("owner", 12_000), ("modification time", 12_000)];
+    let enough = [("kind", 12_900), ("mode", 12_000), ("owner", 24_000), ("modification time", 12_000)];
     for (what, least) in enough {
         assert!(compared.get(what).is_some_and(|count| *count > least), "{what}: {compared:?}");
     }
