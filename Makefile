@@ -5,6 +5,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := $(or $(STILLFRAME_TOOLS),$(TARGET)/tools)
 CARGO_DENY_VERSION := 0.20.2
 
+# mkfs and its like lie where not every user looks, and some tests pass over what they do not find.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
 # The pinned release of Rust may be installed as `stable`.
 RUSTUP_TOOLCHAIN := $(or $(RUSTUP_TOOLCHAIN),$(shell tests/toolchain.sh))
 ifneq ($(RUSTUP_TOOLCHAIN),)

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
+use stillframe_block::BudgetSource;
 use stillframe_detectors::{
     Delivered, Delivery, Detector, Fact, FileSet, FolderMatcher, Found, Matcher, Sourced, StreamSink, Want,
 };
@@ -104,6 +105,8 @@ pub struct FilesystemDelivery<'a> {
     pub volume: &'a str,
     /// The detectors, in the order that the matcher knows.
     pub detectors: &'a [Box<dyn Detector>],
+    /// Asked before each piece of a file that is read in order.
+    pub budget: &'a BudgetSource,
     /// How paths are shown.
     pub view: PathView<'a>,
     /// Told of each file that was read.
@@ -141,8 +144,10 @@ impl FilesystemDelivery<'_> {
 
     fn group(&self, names: &[Wanted]) -> Harvest {
         let mut delivered = Harvest::default();
-        let uid =
-            names.first().and_then(|one| self.fs.metadata(one.id).ok()).and_then(|metadata| metadata.uid);
+        let uid = names
+            .first()
+            .and_then(|one| self.guarded(|| self.fs.metadata(one.id)).ok())
+            .and_then(|metadata| metadata.uid);
         let locations: Vec<Location> = names.iter().map(|one| self.location(one, uid)).collect();
         let calls: Vec<Call<'_>> = names
             .iter()
@@ -175,14 +180,11 @@ impl FilesystemDelivery<'_> {
     /// Opens a file once and serves all who want its content.
     fn read(&self, calls: &[&Call<'_>], delivered: &mut Harvest) {
         let Some(first) = calls.first() else { return };
-        let opened = catch_unwind(AssertUnwindSafe(|| self.fs.open(first.wanted.id)));
-        let mut file = match opened
-            .unwrap_or(Err(FsError::Reader { reader: "", what: "the reader panicked on this file" }))
-        {
+        let mut file = match self.guarded(|| self.fs.open(first.wanted.id)) {
             Ok(file) => file,
             Err(error) => return delivered.fault(first.wanted, error),
         };
-        let content = match self.read_in_order(&mut *file, calls, delivered) {
+        let content = match self.guarded(|| read_in_order(&mut *file, calls, delivered)) {
             Ok(content) => content,
             Err(error) => return delivered.fault(first.wanted, error),
         };
@@ -211,53 +213,88 @@ impl FilesystemDelivery<'_> {
         }
     }
 
-    /// Reads a file from its start, if anybody wants it so: streams get every piece, and the whole is kept where it is
-    /// wanted and not longer than the longest cap.
-    fn read_in_order(
-        &self,
-        file: &mut dyn FileContent,
-        calls: &[&Call<'_>],
-        delivered: &mut Harvest,
-    ) -> Result<Option<Vec<u8>>, FsError> {
-        let caps = calls.iter().filter_map(|call| match call.want.delivery {
-            Delivery::Whole { cap_bytes } => Some(cap_bytes),
-            _ => None,
-        });
-        let keep = caps.max().is_some_and(|cap| file.len_bytes() <= cap);
-        let mut streams: Vec<(Box<dyn StreamSink>, &Call<'_>, bool)> = calls
-            .iter()
-            .filter(|call| call.want.delivery == Delivery::Stream)
-            .filter_map(|call| Some((call.detector.stream(&call.found)?, *call, true)))
-            .collect();
-        if !keep && streams.is_empty() {
-            return Ok(None);
+    /// Calls the reader behind a panic boundary.
+    fn guarded<T>(&self, call: impl FnOnce() -> Result<T, FsError>) -> Result<T, FsError> {
+        let reader = self.fs.description().reader;
+        catch_unwind(AssertUnwindSafe(call))
+            .unwrap_or(Err(FsError::Reader { reader, what: "the reader panicked on this file" }))
+    }
+}
+
+/// A detector that takes a file in pieces.
+struct Stream<'a> {
+    sink: Box<dyn StreamSink>,
+    call: &'a Call<'a>,
+    wants_more: bool,
+}
+
+/// Reads a file from its start, if anybody wants it so: streams get every piece, and the whole is kept where it is
+/// wanted and not longer than the longest cap.
+fn read_in_order(
+    file: &mut dyn FileContent,
+    calls: &[&Call<'_>],
+    delivered: &mut Harvest,
+) -> Result<Option<Vec<u8>>, FsError> {
+    let caps = calls.iter().filter_map(|call| match call.want.delivery {
+        Delivery::Whole { cap_bytes } => Some(cap_bytes),
+        _ => None,
+    });
+    let keep = caps.max().is_some_and(|cap| file.len_bytes() <= cap);
+    let mut streams = begin_streams(calls, delivered);
+    if !keep && streams.is_empty() {
+        return Ok(None);
+    }
+    let mut whole = Vec::new();
+    let mut piece =
+        vec![0; PIECE_BYTES.min(usize::try_from(file.len_bytes()).unwrap_or(PIECE_BYTES)).max(1)];
+    let mut offset = 0_u64;
+    loop {
+        let read = read_full(file, offset, &mut piece)?;
+        let bytes = piece.get(..read).unwrap_or_default();
+        if keep {
+            whole.extend_from_slice(bytes);
         }
-        let mut whole = Vec::new();
-        let mut piece =
-            vec![0; PIECE_BYTES.min(usize::try_from(file.len_bytes()).unwrap_or(PIECE_BYTES)).max(1)];
-        let mut offset = 0_u64;
-        loop {
-            let read = read_full(file, offset, &mut piece)?;
-            let bytes = piece.get(..read).unwrap_or_default();
-            if keep {
-                whole.extend_from_slice(bytes);
+        streams.retain_mut(|stream| !stream.wants_more || stream.take(bytes, delivered));
+        offset = offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+        if read < piece.len() || (!keep && streams.iter().all(|stream| !stream.wants_more)) {
+            break;
+        }
+    }
+    for Stream { sink, call, .. } in streams {
+        let mut facts = Vec::new();
+        match catch_unwind(AssertUnwindSafe(|| sink.end(&call.found, &mut facts))) {
+            Ok(()) => delivered.facts.extend(facts),
+            Err(_) => delivered.fault(call.wanted, panicked(call.detector)),
+        }
+    }
+    Ok(keep.then_some(whole))
+}
+
+fn begin_streams<'a>(calls: &[&'a Call<'a>], delivered: &mut Harvest) -> Vec<Stream<'a>> {
+    let mut streams = Vec::new();
+    for call in calls.iter().filter(|call| call.want.delivery == Delivery::Stream) {
+        match catch_unwind(AssertUnwindSafe(|| call.detector.stream(&call.found))) {
+            Ok(Some(sink)) => streams.push(Stream { sink, call, wants_more: true }),
+            Ok(None) => {}
+            Err(_) => delivered.fault(call.wanted, panicked(call.detector)),
+        }
+    }
+    streams
+}
+
+impl Stream<'_> {
+    /// Hands on the next piece. `false` where the detector panicked: it is told of nothing more, and its facts are lost.
+    fn take(&mut self, bytes: &[u8], delivered: &mut Harvest) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| self.sink.take(bytes))) {
+            Ok(wants_more) => {
+                self.wants_more = wants_more;
+                true
             }
-            for (stream, _, wants_more) in streams.iter_mut().filter(|(_, _, wants_more)| *wants_more) {
-                *wants_more = catch_unwind(AssertUnwindSafe(|| stream.take(bytes))).unwrap_or(false);
-            }
-            offset = offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
-            if read < piece.len() || (!keep && streams.iter().all(|(_, _, wants_more)| !wants_more)) {
-                break;
+            Err(_) => {
+                delivered.fault(self.call.wanted, panicked(self.call.detector));
+                false
             }
         }
-        for (stream, call, _) in streams {
-            let mut facts = Vec::new();
-            match catch_unwind(AssertUnwindSafe(|| stream.end(&call.found, &mut facts))) {
-                Ok(()) => delivered.facts.extend(facts),
-                Err(_) => delivered.fault(call.wanted, panicked(call.detector)),
-            }
-        }
-        Ok(keep.then_some(whole))
     }
 }
 

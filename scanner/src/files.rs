@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use stillframe_block::BudgetSource;
 use stillframe_fs::{FileContent, FileId, FileKind, FsError, ReadOnlyFs};
 use stillframe_model::{Coverage, PathView};
 
@@ -85,7 +86,7 @@ fn list(
     for part in lines.chunks(4096) {
         progress.add_wanted(u64::try_from(part.len()).unwrap_or(0));
         let hashes: Vec<Result<String, FsError>> =
-            part.par_iter().map(|line| hash_of(fs, line, options.sha256, progress)).collect();
+            part.par_iter().map(|line| hash_of(volume, line, options.sha256, progress)).collect();
         for (line, hash) in part.iter().zip(hashes) {
             let hash = hash.unwrap_or_else(|error| {
                 faults.push((line.path.clone(), error));
@@ -139,7 +140,8 @@ fn raw_path(path: &[u8]) -> String {
     shown
 }
 
-fn hash_of(fs: &dyn ReadOnlyFs, line: &Line, wanted: bool, progress: &Progress) -> Result<String, FsError> {
+fn hash_of(volume: &OpenVolume, line: &Line, wanted: bool, progress: &Progress) -> Result<String, FsError> {
+    let fs = &*volume.fs;
     let is_content = line.kind == FileKind::File || line.stream.is_some();
     if !wanted || !is_content || line.size.is_err() {
         return Ok("-".to_owned());
@@ -149,22 +151,20 @@ fn hash_of(fs: &dyn ReadOnlyFs, line: &Line, wanted: bool, progress: &Progress) 
             Some(name) => fs.open_stream(line.id, name)?,
             None => fs.open(line.id)?,
         };
-        sha256(&mut *file)
+        sha256(&mut *file, &volume.budget)
     }));
     progress.add_read();
     hashed.unwrap_or(Err(FsError::Reader { reader: "reader", what: "the reader panicked on this file" }))
 }
 
 /// The SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-/// What the reader fails with.
-pub fn sha256(file: &mut dyn FileContent) -> Result<String, FsError> {
+fn sha256(file: &mut dyn FileContent, budget: &BudgetSource) -> Result<String, FsError> {
     let mut hash = Sha256::new();
     let len = file.len_bytes();
     let mut piece = vec![0; usize::try_from(len).unwrap_or(usize::MAX).clamp(1, PIECE_BYTES)];
     let mut offset = 0_u64;
     while offset < len {
+        budget.check()?;
         let read = stillframe_fs::read_full(file, offset, &mut piece)?;
         if read == 0 {
             return Err(stillframe_bytes::Fault::new("file length", offset, len, offset).into());

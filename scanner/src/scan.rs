@@ -245,6 +245,7 @@ impl Reading<'_> {
             fs,
             volume: &self.volume.volume.name,
             detectors: self.detectors,
+            budget: &self.volume.budget,
             view: self.options.view(),
             progress: self.progress,
         };

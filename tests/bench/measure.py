@@ -28,12 +28,13 @@ Run = collections.namedtuple("Run", "wall cpu peak_mib")
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bench", type=Path, required=True, help="the folder that bench-root.sh made")
-    parser.add_argument("--work", type=Path, required=True, help="where outputs go")
-    parser.add_argument("--stillframe", type=Path, required=True)
-    parser.add_argument("--trivy", type=Path, required=True)
+    path = lambda text: Path(text).resolve()
+    parser.add_argument("--bench", type=path, required=True, help="the folder that bench-root.sh made")
+    parser.add_argument("--work", type=path, required=True, help="where outputs go")
+    parser.add_argument("--stillframe", type=path, required=True)
+    parser.add_argument("--trivy", type=path, required=True)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--write", type=Path, help="the document whose table is renewed")
+    parser.add_argument("--write", type=path, help="the document whose table is renewed")
     return parser.parse_args()
 
 
@@ -63,7 +64,7 @@ def root_sector(disk):
 
 def environment(work):
     """Ours, with the state of all programs under `work`, so that a benchmark leaves nothing behind."""
-    return {**os.environ, "XDG_STATE_HOME": str((work / "state").resolve()), "HOME": str((work / "home").resolve())}
+    return {**os.environ, "XDG_STATE_HOME": str(work / "state"), "HOME": str(work / "home")}
 
 
 def start(command, work, output):
@@ -191,7 +192,7 @@ def write(document, text):
 def main():
     wanted = options()
     (wanted.work / "home").mkdir(parents=True, exist_ok=True)
-    disk = (wanted.bench / "disk.img").resolve()
+    disk = wanted.bench / "disk.img"
     programs = commands(wanted, disk, root_sector(disk))
     runs = {name: [] for name in programs}
     listing = wanted.work / "fls.txt"

@@ -40,7 +40,12 @@ impl Place {
 
     /// The JSON report of a scan, and the exit code.
     pub fn scan(&self, image: &Path) -> (serde_json::Value, i32) {
-        let output = self.run(&["scan", "image", "--format", "json"], &[image]);
+        self.scan_all(&[image])
+    }
+
+    /// The same of several disks of one machine.
+    pub fn scan_all(&self, images: &[&Path]) -> (serde_json::Value, i32) {
+        let output = self.run(&["scan", "image", "--format", "json"], images);
         let report = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
         (report, output.status.code().unwrap())
@@ -54,4 +59,14 @@ pub fn corpora() -> Option<PathBuf> {
         eprintln!("skipped: STILLFRAME_CORPORA is not set");
     }
     folder
+}
+
+/// The rows of a report's ledger, one line each: `partition disk0/p1 encrypted: LUKS2`.
+pub fn rows_of(report: &serde_json::Value) -> Vec<String> {
+    let line = |row: &serde_json::Value| {
+        let field = |name: &str| row.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let row = format!("{} {} {}: {}", field("kind"), field("name"), field("status"), field("reason"));
+        row.trim_end_matches(": ").to_owned()
+    };
+    report["coverage"].as_array().unwrap().iter().map(line).collect()
 }

@@ -27,7 +27,7 @@ fn explore() {
         let disk = disks::decompressed(&p);
         let out = tmp.path().join("i");
         disks::write(&disk, &out);
-        let fsck = std::process::Command::new("e2fsck").args(["-fn"]).arg(&out).output().unwrap();
+        let fsck = std::process::Command::new("timeout").args(["5", "e2fsck", "-fn"]).arg(&out).output().unwrap();
         let len = stillframe_block::BlockSource::len_bytes(&disk);
         let t = Instant::now();
         let r = disks::scanned(disk, disks::tight_budget());
