@@ -27,7 +27,6 @@ demo: ## build the program, scan two small disks, show the reports
 # The documentation tests go first: some crates have none, and the last lines of a run should be those of tests.
 test: ## install what the tests need, then run them all
 	@tests/setup.sh tests
-	@tests/venv.sh $(TARGET)/venv tests/requirements.txt
 	@[ -n "$$STILLFRAME_CORPORA" ] || echo 'STILLFRAME_CORPORA is unset: tests on third-party data are skipped'
 	cargo test --workspace --locked --doc
 	cargo test --workspace --locked --tests
@@ -54,4 +53,4 @@ fixtures: ## build the golden disks anew, as root; look at the differences befor
 clean: ## remove what was built; the bench root and the tools stay
 	cargo clean --profile dev
 	cargo clean --profile release
-	rm -rf $(TARGET)/demo $(TARGET)/venv $(TARGET)/fixtures $(TARGET)/bench-work
+	rm -rf $(TARGET)/demo $(TARGET)/fixtures $(TARGET)/bench-work

@@ -184,7 +184,7 @@ impl FilesystemDelivery<'_> {
             Ok(file) => file,
             Err(error) => return delivered.fault(first.wanted, error),
         };
-        let content = match self.guarded(|| read_in_order(&mut *file, calls, delivered)) {
+        let content = match self.guarded(|| read_in_order(&mut *file, calls, self.budget, delivered)) {
             Ok(content) => content,
             Err(error) => return delivered.fault(first.wanted, error),
         };
@@ -233,6 +233,7 @@ struct Stream<'a> {
 fn read_in_order(
     file: &mut dyn FileContent,
     calls: &[&Call<'_>],
+    budget: &BudgetSource,
     delivered: &mut Harvest,
 ) -> Result<Option<Vec<u8>>, FsError> {
     let caps = calls.iter().filter_map(|call| match call.want.delivery {
@@ -245,10 +246,10 @@ fn read_in_order(
         return Ok(None);
     }
     let mut whole = Vec::new();
-    let mut piece =
-        vec![0; PIECE_BYTES.min(usize::try_from(file.len_bytes()).unwrap_or(PIECE_BYTES)).max(1)];
+    let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(file.len_bytes()).unwrap_or(PIECE_BYTES)).max(1)];
     let mut offset = 0_u64;
     loop {
+        budget.check()?;
         let read = read_full(file, offset, &mut piece)?;
         let bytes = piece.get(..read).unwrap_or_default();
         if keep {

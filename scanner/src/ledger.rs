@@ -32,6 +32,11 @@ pub fn error_fault(error: &FsError, path: Option<ShownPath>) -> RowFault {
         claimed: None,
         found: None,
     };
+    let mismatch = |claimed, found| RowFault {
+        claimed: Some(Value::Words(Label::new(claimed))),
+        found: Some(Value::Words(Label::new(found))),
+        ..words("directory entry")
+    };
     let fault = match error {
         FsError::Corrupt(fault) => return row_fault(fault, path),
         FsError::Read(ReadError::OutOfBounds { offset, len, source_len }) => RowFault {
@@ -52,11 +57,15 @@ pub fn error_fault(error: &FsError, path: Option<ShownPath>) -> RowFault {
         FsError::Encrypted(kind) => {
             RowFault { found: Some(Value::Words(Label::new(kind))), ..words("encrypted") }
         }
-        FsError::Limit { what, cap } => RowFault { claimed: Some(Value::Number(*cap)), ..words(what) },
+        FsError::Limit { what, cap } => RowFault {
+            claimed: Some(Value::Number(*cap)),
+            found: Some(Value::Words(Label::new("more"))),
+            ..words(what)
+        },
         FsError::Reader { what, .. } => words(what),
-        FsError::NotFound => words("the file is named and does not exist"),
-        FsError::NotADirectory => words("a directory that is none"),
-        FsError::NotAFile => words("a file that is none"),
+        FsError::NotFound => mismatch("a file", "none"),
+        FsError::NotADirectory => mismatch("a directory", "something else"),
+        FsError::NotAFile => mismatch("a regular file", "something else"),
     };
     RowFault { path, ..fault }
 }

@@ -33,6 +33,14 @@ impl Place {
         command
     }
 
+    /// The program, begun by a shell `script` that takes its command line as `$0` and `$@`.
+    pub fn limited(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.env_clear().env("XDG_STATE_HOME", self.path("state")).current_dir(self.folder.path());
+        command.args(["-c", script, env!("CARGO_BIN_EXE_stillframe")]);
+        command
+    }
+
     /// Runs the program with `arguments` and the path of an image.
     pub fn run(&self, arguments: &[&str], images: &[&Path]) -> Output {
         self.stillframe().args(arguments).args(images).output().unwrap()

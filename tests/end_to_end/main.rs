@@ -9,3 +9,4 @@ mod hostile;
 mod listing;
 mod listings;
 mod second_reader;
+mod walk;

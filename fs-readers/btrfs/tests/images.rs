@@ -19,12 +19,9 @@ use stillframe_fs::FsError;
 const UUID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 const SUPERBLOCK: u64 = 64 << 10;
 
-/// Makes an image with `options`; `None` where the tool is missing.
-fn make(options: &[&str]) -> Option<(tree::Listing, SparseMemorySource)> {
-    if !tree::has_program("mkfs.btrfs") {
-        eprintln!("mkfs.btrfs is not installed: not tested");
-        return None;
-    }
+/// Makes an image with `options`.
+fn make(options: &[&str]) -> (tree::Listing, SparseMemorySource) {
+    assert!(tree::has_program("mkfs.btrfs"), "mkfs.btrfs is not installed: `tests/setup.sh` installs it");
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("root");
     tree::fill(&root);
@@ -42,7 +39,7 @@ fn make(options: &[&str]) -> Option<(tree::Listing, SparseMemorySource)> {
         .arg(&image);
     let made = command.output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    Some((tree::of_folder(&root), tree::image(&image)))
+    (tree::of_folder(&root), tree::image(&image))
 }
 
 /// What the tool that makes the image changes: some versions cut times to seconds, or count hard links otherwise.
@@ -71,9 +68,7 @@ fn assert_same(listing: &tree::Listing, expected: &tree::Listing) {
 }
 
 fn check(options: &[&str]) {
-    let Some((expected, source)) = make(options) else {
-        return;
-    };
+    let (expected, source) = make(options);
     let fs = open(Arc::new(source)).unwrap();
     let (listing, errors) = tree::read_all(&*fs);
     assert!(errors.is_empty(), "{errors:?}");
@@ -107,9 +102,7 @@ fn large_nodes_without_gaps_for_holes_read_as_their_folder() {
 
 #[test]
 fn what_is_not_supported_is_named() {
-    let Some((_, source)) = make(&["--csum", "blake2"]) else {
-        return;
-    };
+    let (_, source) = make(&["--csum", "blake2"]);
     let error = open(Arc::new(source)).err().unwrap();
     assert_eq!(error.to_string(), "btrfs with BLAKE2b checksums is not supported");
     assert!(open(Arc::new(SparseMemorySource::default())).is_err());
@@ -135,9 +128,7 @@ fn reseal(source: &mut SparseMemorySource, at: u64, len: usize) {
 
 #[test]
 fn a_log_tree_is_told_and_features_are_refused() {
-    let Some((expected, source)) = make(&[]) else {
-        return;
-    };
+    let (expected, source) = make(&[]);
     let fs = open(Arc::new(with_superblock(&source, 96, &[0, 0, 8]))).unwrap();
     assert_eq!(fs.description().dirty, Some(true));
     assert_eq!(fs.faults()[0].to_string(), "log tree at 0x0: claimed replayed, found not applied");
@@ -181,9 +172,7 @@ fn nodes(source: &SparseMemorySource, node_bytes: u64) -> BTreeMap<u64, Vec<u64>
 
 #[test]
 fn a_bad_copy_gives_way_to_the_other() {
-    let Some((expected, mut source)) = make(&["-d", "dup"]) else {
-        return;
-    };
+    let (expected, mut source) = make(&["-d", "dup"]);
     let mut damaged = 0;
     for copies in nodes(&source, 16384).values().filter(|copies| copies.len() == 2) {
         source.set(copies[0] + 16_000, 0xa5);
@@ -208,9 +197,7 @@ fn a_bad_copy_gives_way_to_the_other() {
 
 #[test]
 fn damaged_content_is_an_error_and_not_content() {
-    let Some((expected, source)) = make(&["-m", "single", "-d", "single"]) else {
-        return;
-    };
+    let (expected, source) = make(&["-m", "single", "-d", "single"]);
     let metadata = nodes(&source, 16384);
     let is_node = |page: &u64| metadata.values().flatten().any(|node| (*node..*node + 16384).contains(page));
     let is_superblock = |page: &u64| [64 << 10, 64 << 20].contains(page);
@@ -232,9 +219,7 @@ fn damaged_content_is_an_error_and_not_content() {
 /// behind them is reached.
 #[test]
 fn damage_ends_in_errors() {
-    let Some((_, source)) = make(&["-m", "single"]) else {
-        return;
-    };
+    let (_, source) = make(&["-m", "single"]);
     let nodes: Vec<u64> = nodes(&source, 16384).into_values().flatten().collect();
     assert!(nodes.len() > 30, "{} nodes", nodes.len());
     let mut state = 0x5eed_0002_u64;

@@ -18,6 +18,5 @@ pub fn open(kind: FsKind, volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOn
         FsKind::Ntfs => stillframe_ntfs::open(volume),
         FsKind::Fat => stillframe_fat::open(volume),
         FsKind::ExFat => Err(FsError::Unsupported("exFAT")),
-        _ => Err(FsError::Unsupported("a filesystem without a reader")),
     }
 }

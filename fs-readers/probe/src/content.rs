@@ -49,7 +49,6 @@ macro_rules! kinds {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
         pub enum $name { $($(#[$variant_meta])* $variant,)* }
 
         impl $name {

@@ -72,7 +72,7 @@ fn set_u32_be(bytes: &mut [u8], at: usize, number: u32) {
 fn parse_soon(database: &[u8]) -> Parsed {
     let begin = Instant::now();
     let parsed = parse_rpm(database, None).unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     parsed
 }
 
