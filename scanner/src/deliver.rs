@@ -17,6 +17,11 @@ use crate::mount::Mounts;
 use crate::progress::Progress;
 use crate::walk::{Entry, Folder, Visitor, join};
 
+/// The most that may be wanted of one filesystem, in entries and in bytes of their paths: a crafted folder names files
+/// without end.
+const MAX_WANTED: usize = 50_000;
+const MAX_WANTED_PATH_BYTES: usize = 64 << 20;
+
 /// How much of a file is read at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
@@ -38,7 +43,25 @@ pub struct Wanted {
 pub struct Finder<'a> {
     matcher: &'a Matcher,
     mounts: &'a Mounts,
-    wanted: Mutex<Vec<Wanted>>,
+    wanted: Mutex<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    entries: Vec<Wanted>,
+    path_bytes: usize,
+    is_over: bool,
+}
+
+impl List {
+    fn push(&mut self, one: Wanted) {
+        let path_bytes = self.path_bytes.saturating_add(one.path.len());
+        self.is_over |= self.entries.len() >= MAX_WANTED || path_bytes > MAX_WANTED_PATH_BYTES;
+        if !self.is_over {
+            self.path_bytes = path_bytes;
+            self.entries.push(one);
+        }
+    }
 }
 
 impl<'a> Finder<'a> {
@@ -51,9 +74,17 @@ impl<'a> Finder<'a> {
     /// What was found, in the order of paths.
     #[must_use]
     pub fn into_wanted(self) -> Vec<Wanted> {
-        let mut wanted = self.wanted.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut wanted = self.wanted.into_inner().unwrap_or_else(PoisonError::into_inner).entries;
         wanted.sort_by(|a, b| a.path.cmp(&b.path));
         wanted
+    }
+
+    /// The fault where more was wanted than is kept.
+    #[must_use]
+    pub fn limit(&self) -> Option<FsError> {
+        let is_over = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).is_over;
+        let cap = u64::try_from(MAX_WANTED).unwrap_or(u64::MAX);
+        is_over.then_some(FsError::Limit { what: "wanted files of one filesystem", cap })
     }
 }
 
@@ -356,5 +387,31 @@ impl FileSet for Beside<'_> {
             Some((id, FileKind::File)) => Ok(Some(self.fs.open(id)?)),
             _ => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_has_an_end() {
+        let (matcher, mounts) = (Matcher::new(&[]), Mounts::default());
+        let finder = Finder::new(&matcher, &mounts);
+        let one = |len| Wanted {
+            path: vec![b'x'; len],
+            machine: None,
+            folder: FileId::new(2),
+            name_len: 1,
+            id: FileId::new(12),
+            kind: FileKind::File,
+            wants: Vec::new(),
+        };
+        let push = |len| finder.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(one(len));
+        push(MAX_WANTED_PATH_BYTES / 2);
+        assert!(finder.limit().is_none());
+        push(MAX_WANTED_PATH_BYTES);
+        assert!(matches!(finder.limit(), Some(FsError::Limit { .. })));
+        assert_eq!(finder.into_wanted().len(), 1);
     }
 }

@@ -107,9 +107,7 @@ fn list(
     for (path, error) in &faults {
         row.push_fault(error_fault(error, Some(PathView::Plain.show(path))));
     }
-    for fault in fs.faults() {
-        row.push_fault(crate::ledger::row_fault(&fault, None));
-    }
+    crate::scan::push_reader_faults(&mut row, fs);
     crate::scan::judge_faults(&mut row, volume, outcome.fault_count);
     Ok(row)
 }

@@ -78,18 +78,28 @@ pub fn load_or_make(state: &Path) -> Result<FingerprintKey, KeyFileError> {
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
     getrandom::fill(&mut *bytes).map_err(|error| unwritable(io::Error::other(error)))?;
     // Written beside and linked into place: of two first scans one makes the key, and both use it.
-    let made = state.join(format!("fingerprint.key.{}", std::process::id()));
+    let made = state.join(format!("fingerprint.key.{}", random_name()));
     let key = FingerprintKey::new(*bytes);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made).map_err(unwritable)?;
-    file.write_all(key.to_hex().as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;
-    let linked = fs::hard_link(&made, &path);
+    let written = file.write_all(key.to_hex().as_bytes()).and_then(|()| file.sync_all());
+    let linked = written.and_then(|()| fs::hard_link(&made, &path));
     fs::remove_file(&made).map_err(unwritable)?;
     match linked {
         Ok(()) => Ok(key),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => load(&path),
         Err(error) => Err(unwritable(error)),
     }
+}
+
+/// Sixteen digits for the name of a file that is only ours. A process id would not do: in containers it is often the
+/// same, and what a killed run left behind would be in the way.
+pub(crate) fn random_name() -> String {
+    let mut bytes = [0; 8];
+    if getrandom::fill(&mut bytes).is_err() {
+        return std::process::id().to_string();
+    }
+    format!("{:016x}", u64::from_le_bytes(bytes))
 }
 
 /// `$XDG_STATE_HOME/stillframe`, else `~/.local/state/stillframe` (XDG Base Directory Specification).
@@ -137,13 +147,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ids: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|index| {
-                    // Threads share a process id; the name made from it must not get in the way of the test.
+                .map(|_| {
                     let state = folder.path().to_owned();
-                    scope.spawn(move || {
-                        std::thread::sleep(std::time::Duration::from_millis(20 * index));
-                        load_or_make(&state).unwrap().id()
-                    })
+                    scope.spawn(move || load_or_make(&state).unwrap().id())
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()

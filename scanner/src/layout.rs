@@ -2,9 +2,11 @@
 //! gets its row of the ledger here but the filesystems, whose rows say how far they were read.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use stillframe_block::{BlockSource, ReadError, WindowSource};
+use stillframe_bytes::Fault;
 use stillframe_fs::FsError;
 use stillframe_model::{Coverage, CoverageKind, DiskText, Label, Reason, Status, VolumeFacts};
 use stillframe_partitions::{Partition, PartitionRole, PartitionTable, Scheme, TypeCode, read_table};
@@ -54,7 +56,11 @@ pub struct Layout {
 pub fn layout(disks: &[Disk], excluded: &[String]) -> Layout {
     let mut layout = Layout::default();
     for (index, disk) in disks.iter().enumerate() {
-        layout.add_disk(index, disk, excluded);
+        if catch_unwind(AssertUnwindSafe(|| layout.add_disk(index, disk, excluded))).is_err() {
+            let reason = Reason::words("it panicked on what lies here; what was met before is listed");
+            let row = Coverage::unread(CoverageKind::Disk, &*disk.name, Status::Corrupt, reason);
+            layout.coverage.push(row);
+        }
     }
     layout
 }
@@ -108,6 +114,10 @@ impl Layout {
         } else if table.partitions.iter().any(|partition| partition.cut) {
             row.status = Status::Partial;
             row.reason = Some(Reason::words("its partitions pass its end: the image is cut short"));
+        } else if table.faults.iter().any(|fault| fault.what.starts_with("extended boot record")) {
+            row.status = Status::Partial;
+            row.reason =
+                Some(Reason::words("its chain of logical partitions is broken: some may be missing"));
         }
         self.coverage.push(row);
         for partition in table.partitions.iter().filter(|partition| partition.role != PartitionRole::Extended)
@@ -143,6 +153,8 @@ impl Layout {
         if window.len_bytes() == 0 && partition.len_bytes > 0 {
             row.status = Status::Partial;
             row.reason = Some(Reason::words("it lies past the end of the disk"));
+            let (start, end) = (partition.start_bytes, source.len_bytes());
+            row.push_fault(row_fault(&Fault::new("partition start", start, start, end), None));
             self.coverage.push(row);
             return;
         }
@@ -257,9 +269,9 @@ fn judge(row: &mut Coverage, found: &Probe, is_reserved: bool) {
     row.reason = Some(reason);
 }
 
-fn unknown(found: &Probe, first_non_zero: u64, looks_random: bool) -> stillframe_bytes::Fault {
+fn unknown(found: &Probe, first_non_zero: u64, looks_random: bool) -> Fault {
     let what = if looks_random { "bytes that look random" } else { "bytes without a known signature" };
-    stillframe_bytes::Fault::new("content", found.signature_at.max(first_non_zero), "a known signature", what)
+    Fault::new("content", found.signature_at.max(first_non_zero), "a known signature", what)
 }
 
 /// Space before the first partition of an MBR disk belongs to its boot code. Elsewhere what is not zero was a partition.

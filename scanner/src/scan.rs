@@ -70,7 +70,11 @@ pub(crate) fn open(volume: Volume, budget: Budget) -> Result<OpenVolume, Box<Cov
     let panicked = Err(FsError::Reader { reader: "reader", what: "the reader panicked while opening" });
     match opened.unwrap_or(panicked) {
         Ok(fs) => Ok(OpenVolume { volume, fs, budget: source }),
-        Err(error) => Err(Box::new(failed_row(&volume, &error))),
+        Err(error) => {
+            // A reader may hide a limit that was reached, or panic at it.
+            let limit = source.exhausted().map(|exhausted| FsError::Read(ReadError::Budget(exhausted)));
+            Err(Box::new(failed_row(&volume, limit.as_ref().unwrap_or(&error))))
+        }
     }
 }
 
@@ -144,7 +148,7 @@ pub fn survey(disks: &[Disk], budget: Budget) -> Vec<Coverage> {
     let opened = open_all(layout.volumes, budget, &mut coverage);
     for (volume, mounts) in opened.iter().zip(&mounts(&opened)) {
         let mut row = opened_row(volume, mounts, PathView::Plain);
-        volume.fs.faults().iter().for_each(|fault| row.push_fault(row_fault(fault, None)));
+        push_reader_faults(&mut row, &*volume.fs);
         judge_faults(&mut row, volume, 0);
         coverage.push(row);
     }
@@ -239,8 +243,13 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn run(&self) -> (Coverage, Vec<Sourced<Fact>>, u64) {
         let fs = &*self.volume.fs;
+        self.volume.budget.restart_clock();
         let finder = Finder::new(self.matcher, self.mounts);
         let mut outcome = walk(fs, self.options.limits, &finder, self.progress);
+        if let Some(limit) = finder.limit() {
+            outcome.fault_count = outcome.fault_count.saturating_add(1);
+            outcome.faults.push((Vec::new(), limit));
+        }
         let delivery = FilesystemDelivery {
             fs,
             volume: &self.volume.volume.name,
@@ -264,9 +273,7 @@ impl Reading<'_> {
         for (path, error) in faults {
             row.push_fault(error_fault(error, Some(self.shown(path))));
         }
-        for fault in self.volume.fs.faults() {
-            row.push_fault(row_fault(&fault, None));
-        }
+        push_reader_faults(&mut row, &*self.volume.fs);
         judge_faults(&mut row, self.volume, outcome.fault_count);
         row
     }
@@ -278,9 +285,17 @@ impl Reading<'_> {
     }
 }
 
+/// The faults that the reader met on the side, in an order that no thread decides.
+pub(crate) fn push_reader_faults(row: &mut Coverage, fs: &dyn ReadOnlyFs) {
+    let mut faults: Vec<_> = fs.faults().iter().map(|fault| row_fault(fault, None)).collect();
+    faults.sort();
+    faults.into_iter().for_each(|fault| row.push_fault(fault));
+}
+
 /// The status of a filesystem by the faults that were met: those in its row, and `walked` counted by the walk.
 pub(crate) fn judge_faults(row: &mut Coverage, volume: &OpenVolume, walked: u64) {
-    row.fault_count = row.fault_count.max(walked);
+    let of_reader = u64::try_from(volume.fs.faults().len()).unwrap_or(u64::MAX);
+    row.fault_count = row.fault_count.max(walked.saturating_add(of_reader));
     if row.fault_count > 0 {
         row.status = Status::Partial;
         row.reason = Some(Reason::counted(row.fault_count, "fault", "faults", "; what was whole was read"));

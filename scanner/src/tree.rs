@@ -5,6 +5,7 @@
 //! say nothing certain of an image.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stillframe_fs::{FileId, FileKind, FsError, ReadOnlyFs, read_whole};
 
@@ -24,7 +25,7 @@ pub struct Opened<'a> {
 }
 
 /// What marks the root of a system, and whether it names the system too.
-const MARKS: [(&[&[u8]], bool); 12] = [
+const MARKS: [(&[&[u8]], bool); 23] = [
     (&[b"etc", b"os-release"], true),
     (&[b"usr", b"lib", b"os-release"], true),
     (&[b"etc", b"redhat-release"], true),
@@ -32,11 +33,22 @@ const MARKS: [(&[&[u8]], bool); 12] = [
     (&[b"etc", b"debian_version"], true),
     (&[b"etc", b"alpine-release"], true),
     (&[b"etc", b"system-release"], true),
+    (&[b"etc", b"lsb-release"], true),
+    (&[b"etc", b"oracle-release"], true),
+    (&[b"etc", b"centos-release"], true),
+    (&[b"etc", b"fedora-release"], true),
+    (&[b"etc", b"rocky-release"], true),
+    (&[b"etc", b"almalinux-release"], true),
+    (&[b"etc", b"gentoo-release"], true),
+    (&[b"etc", b"slackware-version"], true),
+    (&[b"etc", b"mariner-release"], true),
     (&[b"Windows", b"System32", b"config"], true),
     (&[b"var", b"lib", b"dpkg"], false),
     (&[b"var", b"lib", b"rpm"], false),
     (&[b"usr", b"lib", b"sysimage", b"rpm"], false),
+    (&[b"usr", b"share", b"rpm"], false),
     (&[b"lib", b"apk", b"db"], false),
+    (&[b"usr", b"lib", b"apk", b"db"], false),
 ];
 
 /// Where each filesystem is mounted, in the order given.
@@ -44,11 +56,12 @@ const MARKS: [(&[&[u8]], bool); 12] = [
 pub fn assemble(opened: &[Opened<'_>]) -> Vec<Mounts> {
     let mut roots: Vec<(bool, usize, Vec<u8>, FileId)> = Vec::new();
     for (index, one) in opened.iter().enumerate() {
-        for (folder, id) in candidates(one.fs) {
-            if let Some(names_system) = mark(one.fs, id) {
-                roots.push((!names_system, index, folder, id));
-                break;
-            }
+        // A reader that panics keeps its own filesystem from being a root and no other; the walk meets it again and tells.
+        let root = catch_unwind(AssertUnwindSafe(|| {
+            candidates(one.fs).into_iter().find_map(|(folder, id)| Some((mark(one.fs, id)?, folder, id)))
+        }));
+        if let Ok(Some((names_system, folder, id))) = root {
+            roots.push((!names_system, index, folder, id));
         }
     }
     // A root that names its system comes before one that only has packages; then the order of disks.

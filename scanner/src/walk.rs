@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
 use stillframe_bytes::Fault;
-use stillframe_fs::{FileId, FileKind, FsError, ReadOnlyFs};
+use stillframe_fs::{DirEntry, FileId, FileKind, FsError, ReadOnlyFs};
 
 /// How far a walk goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,12 @@ struct Walk<'w, V> {
     faults: Mutex<Faults>,
 }
 
+/// A subfolder that is to be walked.
+struct Next {
+    name: Box<[u8]>,
+    id: FileId,
+}
+
 #[derive(Default)]
 struct Faults {
     listed: Vec<(Vec<u8>, FsError)>,
@@ -137,8 +143,16 @@ pub fn walk<V: Visitor>(
     let root = Folder { path: Vec::new(), id: fs.root(), depth: 0 };
     walk.is_new(root.id);
     rayon::scope(|scope| walk.folder(root, scope));
-    let faults = walk.faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut faults = walk.faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+    faults.keep_first(limits.faults);
     Outcome { entries: walk.entries.into_inner(), faults: faults.listed, fault_count: faults.count }
+}
+
+impl Faults {
+    fn keep_first(&mut self, count: usize) {
+        self.listed.sort_by(|a, b| a.0.cmp(&b.0));
+        self.listed.truncate(count);
+    }
 }
 
 impl<'w, V: Visitor> Walk<'w, V> {
@@ -150,6 +164,7 @@ impl<'w, V: Visitor> Walk<'w, V> {
         if self.has_ended.load(Ordering::Relaxed) {
             return;
         }
+        let parent = (folder.path.clone(), folder.depth);
         let mut below = Vec::new();
         let read = catch_unwind(AssertUnwindSafe(|| self.read(&folder, &mut below)));
         match read {
@@ -168,12 +183,23 @@ impl<'w, V: Visitor> Walk<'w, V> {
                 );
             }
         }
+        // A path is made when its folder's turn comes: many long ones would wait in memory.
+        let parent = Arc::new(parent);
         for next in below {
-            scope.spawn(move |scope| self.folder(next, scope));
+            let parent = parent.clone();
+            scope.spawn(move |scope| {
+                let folder = Folder {
+                    path: join(&parent.0, &next.name),
+                    id: next.id,
+                    depth: parent.1.saturating_add(1),
+                };
+                drop(parent);
+                self.folder(folder, scope);
+            });
         }
     }
 
-    fn read(&self, folder: &Folder, below: &mut Vec<Folder>) -> Result<(), FsError> {
+    fn read(&self, folder: &Folder, below: &mut Vec<Next>) -> Result<(), FsError> {
         let mut in_folder = self.visitor.enter(folder);
         let mut count = 0_u64;
         let mut limit = None;
@@ -184,16 +210,7 @@ impl<'w, V: Visitor> Walk<'w, V> {
                 self.has_ended.store(true, Ordering::Relaxed);
                 return ControlFlow::Break(());
             }
-            let kind = match entry.kind {
-                Some(kind) => kind,
-                None => match self.fs.metadata(entry.id) {
-                    Ok(metadata) => metadata.kind,
-                    Err(error) => {
-                        self.fault(join(&folder.path, entry.name), error);
-                        FileKind::Unknown
-                    }
-                },
-            };
+            let kind = self.kind(folder, &entry);
             if kind == FileKind::Directory {
                 below.extend(self.next(folder, entry.name, entry.id));
             }
@@ -205,27 +222,47 @@ impl<'w, V: Visitor> Walk<'w, V> {
         limit.map_or(result, Err)
     }
 
+    /// What an entry is, by its inode. What the folder says of it is a hint for programs that look at names only; one
+    /// changed byte there would hide all of `/var`.
+    fn kind(&self, folder: &Folder, entry: &DirEntry<'_>) -> FileKind {
+        let fault = |error| self.fault(join(&folder.path, entry.name), error);
+        match self.fs.metadata(entry.id) {
+            Ok(metadata) => {
+                let is_hidden = entry.kind.is_some_and(|hint| hint != FileKind::Directory);
+                if metadata.kind == FileKind::Directory && is_hidden {
+                    fault(Fault::new("directory entry type", 0, "a file", "a directory").into());
+                }
+                metadata.kind
+            }
+            Err(error) => {
+                fault(error);
+                // Without its inode a subfolder cannot be read: it is told, and not entered.
+                entry.kind.filter(|hint| *hint != FileKind::Directory).unwrap_or(FileKind::Unknown)
+            }
+        }
+    }
+
     /// The subfolder to walk, unless it was met before or lies too deep.
-    fn next(&self, folder: &Folder, name: &[u8], id: FileId) -> Option<Folder> {
-        let path = join(&folder.path, name);
+    fn next(&self, folder: &Folder, name: &[u8], id: FileId) -> Option<Next> {
+        let path = || join(&folder.path, name);
         let depth = folder.depth.saturating_add(1);
         if !self.is_new(id) {
-            self.fault(path, Fault::new("folder", 0, "one name", "a second name, or a cycle").into());
+            self.fault(path(), Fault::new("folder", 0, "one name", "a second name, or a cycle").into());
             return None;
         }
         if depth > self.limits.depth {
             self.fault(
-                path,
+                path(),
                 FsError::Limit { what: "folders inside folders", cap: self.limits.depth.into() },
             );
             return None;
         }
-        if path.len() > self.limits.path_bytes {
+        if folder.path.len().saturating_add(name.len()).saturating_add(1) > self.limits.path_bytes {
             let cap = u64::try_from(self.limits.path_bytes).unwrap_or(u64::MAX);
-            self.fault(path, FsError::Limit { what: "bytes of a path", cap });
+            self.fault(path(), FsError::Limit { what: "bytes of a path", cap });
             return None;
         }
-        Some(Folder { path, id, depth })
+        Some(Next { name: name.into(), id })
     }
 
     fn is_new(&self, id: FileId) -> bool {
@@ -235,8 +272,10 @@ impl<'w, V: Visitor> Walk<'w, V> {
     fn fault(&self, path: Vec<u8>, error: FsError) {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         faults.count = faults.count.saturating_add(1);
-        if faults.listed.len() < self.limits.faults {
-            faults.listed.push((path, error));
+        faults.listed.push((path, error));
+        // The first by path are kept, so that two walks keep the same.
+        if faults.listed.len() >= self.limits.faults.saturating_mul(2).max(1) {
+            faults.keep_first(self.limits.faults);
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use crate::harness::{Place, corpora, rows_of};
+use crate::harness::{Place, corpora, files_below, rows_of};
 use crate::listing::{
     Entry, Known, Listing, Side, assert_only, corpus_image, corpus_rows, differences, listed, tree, volumes,
 };
@@ -106,6 +106,22 @@ fn expected_of(image: &str, listing: &Path) -> (Listing, Vec<(Vec<u8>, String)>)
     (expected, links)
 }
 
+/// Listings that other tests here compare.
+const ELSEWHERE: [&str; 4] = [
+    "dissect-btrfs/btrfs-dup.tsv",
+    "dissect-btrfs/btrfs-raid0.tsv",
+    "dissect-btrfs/btrfs-raid1.tsv",
+    "ext4-view/test_disk_4k_block_journal.bin.zst.tsv",
+];
+
+#[test]
+fn no_listing_is_left_out() {
+    let Some(corpora) = corpora() else { return };
+    let mut known: Vec<_> = IMAGES.iter().map(|(_, listing)| *listing).chain(ELSEWHERE).collect();
+    known.sort_unstable();
+    assert_eq!(files_below(&corpora.join("fs/expected")), known);
+}
+
 #[test]
 fn every_image_is_listed_as_others_list_it() {
     let Some(corpora) = corpora() else { return };
@@ -164,8 +180,8 @@ fn a_btrfs_that_needs_two_disks_is_named() {
     // The chunks of `btrfs-dup` lie on its second disk alone, twice.
     for (name, rows) in [("btrfs-raid0", &both[..]), ("btrfs-dup", &both[..1])] {
         let place = Place::new();
-        let halves = ["1", "2"]
-            .map(|number| corpus_image(&place, &folder.join(format!("{name}-{number}.bin.gz"))));
+        let halves =
+            ["1", "2"].map(|number| corpus_image(&place, &folder.join(format!("{name}-{number}.bin.gz"))));
         let (report, code) = place.scan_all(&[&halves[0], &halves[1]]);
         let found: Vec<_> = rows_of(&report).into_iter().filter(|row| row.contains("several")).collect();
         assert_eq!((found.as_slice(), code), (rows, 2), "{name}");

@@ -1,5 +1,6 @@
 //! Disks in memory and on disk files, and how the tests scan them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::arithmetic_side_effects, reason = "a written page lies on the disk")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use stillframe_block::{BlockCache, BlockSource, Budget, SparseMemorySource};
 use stillframe_model::{Coverage, CoverageKind, FingerprintKey, Report};
+use stillframe_scanner::files::{FilesOptions, files};
 use stillframe_scanner::progress::Progress;
 use stillframe_scanner::{Disk, ScanOptions, scan};
 
@@ -30,6 +32,13 @@ pub fn scanned_with(disk: impl BlockSource + 'static, options: &ScanOptions) -> 
     let cache = BlockCache::new(16 << 20);
     let disks = [Disk::new(0, "disk".to_owned(), Arc::new(disk), &cache)];
     scan(&disks, options, &Progress::default())
+}
+
+/// Reads every file of `disk` alone, as `stillframe files --hash sha256` does; gives the ledger.
+pub fn read_all(disk: impl BlockSource + 'static, budget: Budget) -> Vec<Coverage> {
+    let disks = [Disk::new(0, "disk".to_owned(), Arc::new(disk), &BlockCache::new(16 << 20))];
+    let options = FilesOptions { sha256: true, budget };
+    files(&disks, options, &Progress::default(), &mut std::io::sink()).unwrap()
 }
 
 /// The rows about filesystems.

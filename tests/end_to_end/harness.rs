@@ -1,4 +1,11 @@
 //! What the tests share: the program, golden images as files, the corpora.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking, and says what it skips"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -67,6 +74,44 @@ pub fn corpora() -> Option<PathBuf> {
         eprintln!("skipped: STILLFRAME_CORPORA is not set");
     }
     folder
+}
+
+/// An image of an ext filesystem that holds the folder `tree`, by mke2fs.
+pub fn ext_image(place: &Place, tree: &Path, kind: &str) -> PathBuf {
+    let image = place.path("tree.img");
+    let _ = std::fs::remove_file(&image);
+    let content: u64 = tree_bytes(tree);
+    let size = format!("{}k", content / 1024 + 4096);
+    let arguments = ["-q", "-F", "-t", kind, "-d", tree.to_str().unwrap(), image.to_str().unwrap(), &size];
+    crate::disks::tool("mke2fs", &arguments);
+    image
+}
+
+fn tree_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            metadata if metadata.is_dir() => 4096 + tree_bytes(&entry.path()),
+            metadata => metadata.len() + 4096,
+        })
+        .sum()
+}
+
+/// All files below `folder`, by their path from it.
+pub fn files_below(folder: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                files.push(entry.path().strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
 }
 
 /// The rows of a report's ledger, one line each: `partition disk0/p1 encrypted: LUKS2`.

@@ -43,9 +43,14 @@ pub type Listing = BTreeMap<(String, Vec<u8>), Entry>;
 /// What the program lists, and its exit code.
 pub fn listed(place: &Place, images: &[&Path]) -> (Listing, i32) {
     let output = place.run(&["files", "--quiet", "--hash", "sha256"], images);
+    (listing_of(str::from_utf8(&output.stdout).unwrap()), output.status.code().unwrap())
+}
+
+/// The entries of a listing; columns after the fifth are passed over.
+pub fn listing_of(text: &str) -> Listing {
     let mut listing = Listing::new();
-    for line in str::from_utf8(&output.stdout).unwrap().split_terminator('\n') {
-        let [filesystem, path, kind, size, sha256] = line.split('\t').collect::<Vec<_>>()[..] else {
+    for line in text.split_terminator('\n') {
+        let [filesystem, path, kind, size, sha256] = line.split('\t').take(5).collect::<Vec<_>>()[..] else {
             panic!("{line}")
         };
         let key = (filesystem.to_owned(), unescaped(path).unwrap());
@@ -53,7 +58,7 @@ pub fn listed(place: &Place, images: &[&Path]) -> (Listing, i32) {
         let entry = Entry::new(kind.parse().unwrap(), size.parse().ok(), sha256);
         assert!(listing.insert(key, entry).is_none(), "listed twice: {line}");
     }
-    (listing, output.status.code().unwrap())
+    listing
 }
 
 /// What lies on the golden image `name`.

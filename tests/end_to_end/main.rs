@@ -2,11 +2,21 @@
 //! run its binary.
 #![allow(unreachable_pub, reason = "nothing of a test's program is reached from outside")]
 
+mod canary;
+mod checksums;
+mod command_line;
 mod corpora;
+mod crafted;
 mod disks;
 mod harness;
 mod hostile;
 mod listing;
 mod listings;
+mod mutation;
+mod packages;
+mod purl;
+mod releases;
+mod reports;
 mod second_reader;
+mod shapes;
 mod walk;

@@ -1,5 +1,9 @@
 //! The walk and the delivery over a filesystem that is made up here, and that can misbehave in every way.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and so does the filesystem in it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and so does the filesystem in it"
+)]
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "all of it is made here")]
 
 mod detectors;

@@ -47,13 +47,26 @@ impl Detector for Dpkg {
             if found.name.ends_with(b".md5sums") {
                 return Ok(());
             }
-            dpkg::read_status_d(file)
+            dpkg::read_status_d(file).map(cut_status_d)
         } else {
             dpkg::read(file)
         };
         push(found, database(DatabaseKind::Dpkg, content), facts);
         Ok(())
     }
+}
+
+/// A file there is of one package. Many names of one long list would otherwise multiply in memory.
+const MAX_STATUS_D_PACKAGES: usize = 16;
+
+fn cut_status_d(mut parsed: Parsed) -> Parsed {
+    if parsed.packages.len() > MAX_STATUS_D_PACKAGES {
+        parsed.packages.truncate(MAX_STATUS_D_PACKAGES);
+        parsed.packages.shrink_to_fit();
+        let cap = u64::try_from(MAX_STATUS_D_PACKAGES).unwrap_or(u64::MAX);
+        parsed.stopped_by.get_or_insert(FsError::Limit { what: "packages in a file of status.d", cap });
+    }
+    parsed
 }
 
 /// apk: `installed`.
@@ -142,5 +155,21 @@ fn read_rpm(found: &Found<'_>, file: &mut dyn FileContent, beside: &dyn FileSet)
             };
             PackageDatabase { beside: Some(fault), ..database(DatabaseKind::Rpm, rpm::read(file, None)) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stillframe_packages::OsPackage;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_status_d_is_of_few_packages() {
+        let parsed = |count| Parsed { packages: vec![OsPackage::default(); count], ..Parsed::default() };
+        assert!(cut_status_d(parsed(MAX_STATUS_D_PACKAGES)).is_complete());
+        let cut = cut_status_d(parsed(1000));
+        assert_eq!(cut.packages.len(), MAX_STATUS_D_PACKAGES);
+        assert!(!cut.is_complete());
     }
 }

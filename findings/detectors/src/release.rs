@@ -6,6 +6,8 @@ use stillframe_model::Scanner;
 use crate::{Delivered, Detector, Fact, Found, Interest, Pattern, Release, ReleaseSource, Sourced};
 
 const CAP_BYTES: u64 = 64 * 1024;
+/// The longest name or number of a release that is believed to be one.
+const MAX_NAME_BYTES: usize = 64;
 
 pub(crate) struct ReleaseFiles;
 
@@ -59,8 +61,24 @@ impl Detector for ReleaseFiles {
             Some(ReleaseSource::VersionOnly) => version_only(found.name, &text),
             None => None,
         };
-        facts.extend(release.map(|release| found.fact(Fact::Release(release))));
+        facts.extend(release.map(|release| found.fact(Fact::Release(named(release)))));
         Ok(())
+    }
+}
+
+/// The release without what is no name or number of one: such a file may be a link to another, whose content must not
+/// leave.
+fn named(release: Release) -> Release {
+    let is_name = |text: &String| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b" ._+~/()-".contains(&byte);
+        text.len() <= MAX_NAME_BYTES && text.bytes().all(is_allowed)
+    };
+    Release {
+        id: if is_name(&release.id) { release.id } else { "linux".to_owned() },
+        version_id: release.version_id.filter(is_name),
+        codename: release.codename.filter(is_name),
+        id_like: release.id_like.into_iter().filter(is_name).collect(),
+        ..release
     }
 }
 
@@ -174,7 +192,8 @@ fn old_release(text: &str) -> Option<Release> {
 
 fn version_only(name: &[u8], text: &str) -> Option<Release> {
     let version = text.lines().next()?.trim();
-    if version.is_empty() || version.contains(char::is_whitespace) {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~/-".contains(&byte);
+    if version.is_empty() || version.len() > MAX_NAME_BYTES || !version.bytes().all(is_allowed) {
         return None;
     }
     let id = if name == b"alpine-release" { "alpine" } else { "debian" };
@@ -233,5 +252,9 @@ mod tests {
         );
         assert_eq!(version_only(b"alpine-release", "3.18.4\n").unwrap().id, "alpine");
         assert_eq!(version_only(b"debian_version", "two words\n"), None);
+        assert_eq!(version_only(b"debian_version", "root:$6$salt$canary/x:19000:0:99999:7:::\n"), None);
+        let text = "ID=debian\nVERSION_ID=12\nVERSION_CODENAME='root:$6$canary'\n";
+        let release = named(os_release(ReleaseSource::EtcOsRelease, text).unwrap());
+        assert_eq!((release.version_id.as_deref(), release.codename), (Some("12"), None));
     }
 }

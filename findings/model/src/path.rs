@@ -41,7 +41,7 @@ impl fmt::Display for ShownPath {
 }
 
 /// The folders whose entries are named after people. btrfs subvolumes called `@home` count as one.
-const HOME_ROOTS: [&[u8]; 8] = [
+const HOME_ROOTS: [&[u8]; 14] = [
     b"/home",
     b"/export/home",
     b"/usr/home",
@@ -49,7 +49,13 @@ const HOME_ROOTS: [&[u8]; 8] = [
     b"/@home",
     b"/Users",
     b"/Documents and Settings",
+    b"/Windows.old/Users",
+    b"/var/mail",
     b"/var/spool/mail",
+    b"/var/spool/cron/crontabs",
+    b"/var/lib/AccountsService/users",
+    b"/var/lib/AccountsService/icons",
+    b"/var/lib/systemd/linger",
 ];
 
 /// How paths are shown.
@@ -74,14 +80,38 @@ impl PathView<'_> {
 
 /// Splits a path under a home root into the root, the user's component and what follows it.
 pub(crate) fn split_at_user(path: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let root = HOME_ROOTS.iter().find_map(|root| {
-        let (start, rest) = path.split_at_checked(root.len())?;
-        (start.eq_ignore_ascii_case(root) && rest.first() == Some(&b'/')).then_some(start)
+    let system = path.len().saturating_sub(below_subvolume(path).len());
+    let root = [0, system].into_iter().find_map(|skip| {
+        let inner = path.get(skip..)?;
+        let root = HOME_ROOTS.iter().find(|root| {
+            inner
+                .split_at_checked(root.len())
+                .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(root) && rest.first() == Some(&b'/'))
+        })?;
+        path.get(..skip.saturating_add(root.len()))
     })?;
     let below = path.get(root.len().saturating_add(1)..)?;
     let end = below.iter().position(|byte| *byte == b'/').unwrap_or(below.len());
     let (user, rest) = below.split_at_checked(end)?;
     (!user.is_empty()).then_some((root, user, rest))
+}
+
+/// `path` below the btrfs subvolume of a system (`/@`, `/@rootfs`) or of a snapshot of one (`/.snapshots/7/snapshot`).
+fn below_subvolume(path: &[u8]) -> &[u8] {
+    let mut rest = path;
+    // A snapshot may lie in a subvolume.
+    for _ in 0..2 {
+        let mut parts = rest.splitn(5, |byte| *byte == b'/').skip(1);
+        let len = match (parts.next(), parts.next(), parts.next()) {
+            (Some(first @ (b".snapshots" | b"@snapshots")), Some(number), Some(b"snapshot")) => {
+                first.len().saturating_add(number.len()).saturating_add(b"///snapshot".len())
+            }
+            (Some(first), ..) if first.starts_with(b"@") => first.len().saturating_add(1),
+            _ => break,
+        };
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    rest
 }
 
 /// `path` with what is not UTF-8 as `\xHH`, a backslash as `\\`, and what a terminal would not simply show escaped.
@@ -128,6 +158,14 @@ mod tests {
         assert_eq!(view.show(b"/home/alice/.ssh/id").as_str(), format!("/home/{mask}/.ssh/id"));
         assert_eq!(view.show(b"/home/alice").as_str(), format!("/home/{mask}"));
         assert_eq!(view.show(b"/Users/alice/x").as_str(), format!("/Users/{mask}/x"));
+        for root in ["/@home", "/@/home", "/@rootfs/home", "/var/mail", "/var/spool/cron/crontabs"] {
+            assert_eq!(view.show(format!("{root}/alice").as_bytes()).as_str(), format!("{root}/{mask}"));
+        }
+        for root in
+            ["/.snapshots/7/snapshot/home", "/@/.snapshots/7/snapshot/home", "/@snapshots/7/snapshot/home"]
+        {
+            assert_eq!(view.show(format!("{root}/alice/x").as_bytes()).as_str(), format!("{root}/{mask}/x"));
+        }
         for other in ["/home", "/home/", "/homework/alice", "/etc/alice", "/opt/home/alice"] {
             assert_eq!(view.show(other.as_bytes()).as_str(), other);
         }

@@ -2,12 +2,25 @@ use stillframe_bytes::Fault;
 
 use crate::MAX_TEXT_BYTES;
 
-/// `bytes`, found at `at`, as the text of a package.
+/// `bytes`, found at `at`, as a name, version or architecture of a package.
+///
+/// # Errors
+/// As [`free_text`]; and where it has what no package manager allows in one, and a person's name or a sentence has: in a
+/// damaged database a name may be read from where another field lies.
+pub(crate) fn package_text(what: &'static str, at: u64, bytes: &[u8]) -> Result<String, Fault> {
+    let text = free_text(what, at, bytes)?;
+    if text.chars().any(|character| character.is_whitespace() || matches!(character, '<' | '>' | '@')) {
+        return Err(Fault::new(what, at, "one word", "a space, an angle bracket or an at sign"));
+    }
+    Ok(text)
+}
+
+/// `bytes`, found at `at`, as one line of text.
 ///
 /// # Errors
 /// A fault of `what` where it is empty, longer than [`MAX_TEXT_BYTES`], not UTF-8, or has a character that does not
 /// show.
-pub(crate) fn package_text(what: &'static str, at: u64, bytes: &[u8]) -> Result<String, Fault> {
+pub(crate) fn free_text(what: &'static str, at: u64, bytes: &[u8]) -> Result<String, Fault> {
     if bytes.is_empty() {
         return Err(Fault::new(what, at, "text", "nothing"));
     }
@@ -38,6 +51,11 @@ mod tests {
     fn text_is_bounded_and_shows() {
         assert_eq!(package_text("name", 0, "größe".as_bytes()).unwrap(), "größe");
         assert!(package_text("name", 0, &[b'a'; MAX_TEXT_BYTES]).is_ok());
+        assert!(package_text("version", 0, b"1:2.0-3~rc1+b^2%{x}_y").is_ok());
+        assert!(free_text("vendor", 0, b"Red Hat, Inc. <http://bugzilla>").is_ok());
+        for person in ["A Person", "<a>", "a@example.org", "a\u{a0}b"] {
+            assert!(package_text("name", 0, person.as_bytes()).is_err(), "{person}");
+        }
         let long = package_text("name", 7, &[b'a'; MAX_TEXT_BYTES + 1]).unwrap_err();
         assert_eq!(long.to_string(), "name at 0x7: claimed 255, found 256");
         for bad in

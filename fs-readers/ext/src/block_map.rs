@@ -68,6 +68,7 @@ impl<'a> BlockMap<'a> {
         loop {
             let s = Structure::new("extent node", at, &node);
             let found = check_header(&s, depth)?;
+            check_order(&s, found)?;
             if found == 0 {
                 let run = find_in_leaf(&s, block, end)?;
                 self.leaf = Some((node, at, first, end));
@@ -212,6 +213,23 @@ fn check_header(s: &Structure<'_>, expected_depth: Option<u16>) -> Result<u16, F
     }
 }
 
+/// Checks that entries are in order and that no extent is empty or reaches into the next: among others a search would
+/// find a hole where the kernel finds damage.
+fn check_order(s: &Structure<'_>, depth: u16) -> Result<(), Fault> {
+    let mut end = 0_u64;
+    for index in 0..usize::from(s.u16_le(2)?) {
+        let at = entry_at(index);
+        let first = u64::from(s.u32_le(at)?);
+        let raw_len = if depth == 0 { u32::from(s.u16_le(at.saturating_add(4))?) } else { 1 };
+        let len = if raw_len <= MAX_WRITTEN_LEN { raw_len } else { raw_len.saturating_sub(MAX_WRITTEN_LEN) };
+        if first < end || len == 0 {
+            return Err(s.fault("extent order", at, end, first));
+        }
+        end = first.saturating_add(len.into());
+    }
+    Ok(())
+}
+
 struct Child {
     block: u64,
     first: u64,
@@ -301,6 +319,15 @@ mod tests {
         assert_eq!(run(5), Run { len_blocks: 5, start: None });
         assert_eq!(run(11), Run { len_blocks: 3, start: None });
         assert_eq!(run(14), Run { len_blocks: 36, start: None });
+    }
+
+    #[test]
+    fn empty_and_overlapping_extents_are_faults() {
+        let check = |extents: &[_]| check_order(&Structure::new("leaf", 0, &leaf(extents)), 0);
+        assert!(check(&[(2, 3, 100), (5, 0x8000 + 4, 200), (9, 0x8000, 300)]).is_ok());
+        for extents in [[(2, 3, 100), (4, 1, 200)], [(2, 3, 100), (9, 0, 200)], [(9, 1, 100), (2, 1, 200)]] {
+            assert!(check(&extents).is_err());
+        }
     }
 
     #[test]

@@ -47,9 +47,6 @@ impl<'a> Content<'a> {
         if inode.is_encrypted() {
             return Err(FsError::Encrypted("ext4 file encryption"));
         }
-        if inode.is_compressed() {
-            return Err(FsError::Unsupported("ext2 compression"));
-        }
         Ok(Self { volume, inode: Box::new(inode) })
     }
 

@@ -77,14 +77,23 @@ fn read_block(
     if let Some(seed) = inode.checksum_seed {
         // The root and the inner nodes of a hash tree have a tail of another form, and no entry that is read here
         // besides `.` and `..`.
-        let is_inner =
-            inode.is_indexed() && (block == 0 || (s.u32_le(0)? == 0 && record_len(s, 0)? == s.len()));
-        if is_inner {
+        if inode.is_indexed() && is_inner(block, s)? {
             return Ok(ControlFlow::Continue(()));
         }
         check_tail(s, seed)?;
     }
     read_entries(volume, s, visit)
+}
+
+/// Whether a block of a hash tree can hold no entry besides `.` and `..`. The flag alone does not make it so: entries
+/// could be hidden in a first block that is called a root.
+fn is_inner(block: u64, s: &Structure<'_>) -> Result<bool, Fault> {
+    let first_len = record_len(s, 0)?;
+    if block > 0 {
+        return Ok(s.u32_le(0)? == 0 && first_len == s.len());
+    }
+    let is_dots = first_len == 12 && s.slice(8, 2)? == b".\0" && s.slice(12 + 8, 3)? == b"..\0";
+    Ok(is_dots && record_len(s, 12)? == s.len().saturating_sub(12))
 }
 
 /// The last 12 bytes of a block pass for an unused entry and hold its checksum.
@@ -177,5 +186,24 @@ const fn kind_of(file_type: u8) -> Option<FileKind> {
         6 => Some(FileKind::Socket),
         7 => Some(FileKind::Symlink),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_first_block_with_entries_is_no_root_of_a_hash_tree() {
+        let mut block = [0; 1024];
+        for (at, len, name) in [(0, 12, b".".as_slice()), (12, 1012, b"..")] {
+            block[at + 4..at + 6].copy_from_slice(&u16::to_le_bytes(len));
+            block[at + 8..at + 8 + name.len()].copy_from_slice(name);
+        }
+        let is_root = |block: &[u8]| is_inner(0, &Structure::new("block", 0, block)).unwrap();
+        assert!(is_root(&block));
+        block[12 + 4] = 12;
+        block[12 + 5] = 0;
+        assert!(!is_root(&block));
     }
 }

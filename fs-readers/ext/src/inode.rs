@@ -5,11 +5,10 @@ use stillframe_fs::{FileKind, FsError, Metadata, Timestamp};
 
 use crate::block_map::EXTENT_MAGIC;
 use crate::checksum::crc32c_raw;
-use crate::superblock::{JournalBackup, Superblock, incompat, ro_compat};
+use crate::superblock::{JournalBackup, Superblock, incompat};
 
 /// Bits of `i_flags`.
 mod flag {
-    pub(super) const COMPRESSED: u32 = 0x4;
     pub(super) const ENCRYPTED: u32 = 0x800;
     pub(super) const INDEX: u32 = 0x1000;
     pub(super) const EXTENTS: u32 = 0x8_0000;
@@ -34,6 +33,8 @@ pub(crate) struct Inode {
     links: u32,
     modified: Timestamp,
     bytes: Vec<u8>,
+    /// Set where a link's target lies in the inode itself.
+    pub(crate) is_fast_link: bool,
     /// What checksums of this inode's own blocks start from.
     pub(crate) checksum_seed: Option<u32>,
 }
@@ -57,7 +58,7 @@ impl Inode {
         }
         let mode = u32::from(s.u16_le(0)?);
         let has_high_size =
-            FileKind::from_mode(mode) != FileKind::Directory || superblock.has_incompat(incompat::LARGEDIR);
+            FileKind::from_mode(mode) == FileKind::File || superblock.has_incompat(incompat::LARGEDIR);
         let size_high = if has_high_size { s.u32_le(0x6c)? } else { 0 };
         let mut inode = Self {
             at,
@@ -68,16 +69,17 @@ impl Inode {
             gid: u32::from(s.u16_le(0x7a)?) << 16 | u32::from(s.u16_le(0x18)?),
             links: u32::from(s.u16_le(0x1a)?),
             modified: modified(&s, extra)?,
+            is_fast_link: false,
             bytes: Vec::new(),
             checksum_seed,
         };
-        // Without the feature the flag's bit is not ours to read; so does the kernel judge.
-        if superblock.ro_compat & ro_compat::METADATA_CSUM == 0
-            && !superblock.has_incompat(incompat::INLINE_DATA)
-        {
+        inode.is_fast_link = is_fast_link(superblock, &s, inode.size_bytes)?;
+        inode.bytes = bytes;
+        // The kernel takes data as inline where the attribute is there, whatever the superblock's features say: by the
+        // flag alone what lies in blocks could be hidden behind what lies in the inode.
+        if inode.has_inline_data() && inode.system_data()?.is_none() {
             inode.flags &= !flag::INLINE_DATA;
         }
-        inode.bytes = bytes;
         Ok(inode)
     }
 
@@ -95,6 +97,7 @@ impl Inode {
             gid: 0,
             links: 1,
             modified: Timestamp { seconds: 0, nanoseconds: 0 },
+            is_fast_link: false,
             bytes,
             checksum_seed: None,
         }
@@ -106,10 +109,6 @@ impl Inode {
 
     pub(crate) const fn is_encrypted(&self) -> bool {
         self.flags & flag::ENCRYPTED != 0
-    }
-
-    pub(crate) const fn is_compressed(&self) -> bool {
-        self.flags & flag::COMPRESSED != 0
     }
 
     pub(crate) const fn is_indexed(&self) -> bool {
@@ -186,6 +185,18 @@ impl Inode {
         }
         Ok(None)
     }
+}
+
+/// Where a link's target lies does not follow from its length: a short one may have a block. Links without blocks of
+/// their own are fast, or, where the blocks of attributes are counted in a way of their own, those that fit.
+fn is_fast_link(superblock: &Superblock, s: &Structure<'_>, size_bytes: u64) -> Result<bool, Fault> {
+    const SECTOR_BYTES: u32 = 512;
+    if superblock.has_incompat(incompat::EA_INODE) {
+        return Ok((1..60).contains(&size_bytes));
+    }
+    let has_attribute_block = s.u32_le(0x68)? != 0 || s.u16_le(0x76)? != 0;
+    let attributes = if has_attribute_block { superblock.cluster_bytes / SECTOR_BYTES } else { 0 };
+    Ok(s.u32_le(0x1c)? == attributes)
 }
 
 /// Compares an inode with its checksum: 16 bits at 0x7c, 16 more at 0x82 where the inode is large enough.

@@ -16,8 +16,6 @@ use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock};
 use crate::volume::Volume;
 
 const ROOT_INODE: u64 = 2;
-/// A target that is shorter lies in the inode itself.
-const FAST_LINK_BYTES: u64 = 60;
 /// The kernel takes no longer target than a page.
 const MAX_LINK_BYTES: u64 = 4096;
 
@@ -112,6 +110,7 @@ fn not_replayed(error: &FsError) -> Fault {
     match error {
         FsError::Corrupt(fault) => *fault,
         FsError::Unsupported(what) => Fault::new("journal", 0, "replayed", *what),
+        FsError::Limit { what, cap } => Fault::new(what, 0, *cap, "more"),
         _ => Fault::new("journal", 0, "replayed", "not readable"),
     }
 }
@@ -201,7 +200,8 @@ impl ReadOnlyFs for ExtFs {
             let (first, second) = inode.inline_data()?;
             return Ok(first.iter().chain(second).copied().take(len).collect());
         }
-        if inode.size_bytes < FAST_LINK_BYTES && !inode.has_extents() {
+        if inode.is_fast_link {
+            // `slice` fails where the target would not fit.
             return Ok(inode.block_field()?.slice(0, len)?.to_vec());
         }
         let mut target = vec![0; len];

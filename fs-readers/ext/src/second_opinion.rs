@@ -21,8 +21,10 @@ use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, compat, incompat};
 
 const READER: &str = "ext4-view";
 const ROOT: u64 = 0;
-/// How many paths are remembered: a directory or file past it cannot be read, and that is said.
+/// How many paths are remembered, and how many bytes of them: a directory or file past it cannot be read, and that is
+/// said.
 const MAX_PATHS: usize = 4_000_000;
+const MAX_PATH_BYTES: usize = 512 << 20;
 
 /// A volume that `ext4-view` reads.
 pub(crate) struct SecondOpinion {
@@ -37,6 +39,7 @@ pub(crate) struct SecondOpinion {
 struct Paths {
     by_number: Vec<Arc<[u8]>>,
     numbers: HashMap<Arc<[u8]>, u64>,
+    len_bytes: usize,
 }
 
 impl SecondOpinion {
@@ -47,7 +50,8 @@ impl SecondOpinion {
         faults: Vec<Fault>,
     ) -> Result<Self, FsError> {
         let root: Arc<[u8]> = b"/".as_slice().into();
-        let paths = Paths { by_number: vec![root.clone()], numbers: HashMap::from([(root, ROOT)]) };
+        let paths =
+            Paths { by_number: vec![root.clone()], numbers: HashMap::from([(root, ROOT)]), len_bytes: 1 };
         let description = FsDescription {
             reader: READER,
             hidden: vec!["links"],
@@ -80,16 +84,21 @@ impl SecondOpinion {
         if let Some(number) = paths.numbers.get(path.as_slice()) {
             return Ok(FileId::new(*number));
         }
-        if paths.by_number.len() >= MAX_PATHS {
-            let cap = u64::try_from(MAX_PATHS).unwrap_or(u64::MAX);
-            return Err(FsError::Limit { what: "files of a second opinion", cap });
+        let len_bytes = paths.len_bytes.saturating_add(path.len());
+        if paths.by_number.len() >= MAX_PATHS || len_bytes > MAX_PATH_BYTES {
+            return Err(too_many_paths());
         }
+        paths.len_bytes = len_bytes;
         let number = u64::try_from(paths.by_number.len()).unwrap_or(u64::MAX);
         let path: Arc<[u8]> = path.into();
         paths.by_number.push(path.clone());
         paths.numbers.insert(path, number);
         Ok(FileId::new(number))
     }
+}
+
+fn too_many_paths() -> FsError {
+    FsError::Limit { what: "files of a second opinion", cap: u64::try_from(MAX_PATHS).unwrap_or(u64::MAX) }
 }
 
 fn translate(error: &Ext4Error) -> FsError {
@@ -140,9 +149,14 @@ impl ReadOnlyFs for SecondOpinion {
     ) -> Result<(), FsError> {
         let folder = self.path(directory)?;
         let mut entries: Vec<(Vec<u8>, Option<FileKind>)> = Vec::new();
+        let mut is_too_long = false;
         let end = self.ask(|ext4| {
             for entry in ext4.read_dir(&*folder)? {
                 let entry = entry?;
+                if entries.len() >= MAX_PATHS {
+                    is_too_long = true;
+                    break;
+                }
                 entries.push((entry.file_name().as_ref().to_vec(), entry.file_type().ok().map(kind_of)));
             }
             Ok(())
@@ -157,7 +171,7 @@ impl ReadOnlyFs for SecondOpinion {
                 return Ok(());
             }
         }
-        end
+        if is_too_long { Err(too_many_paths()) } else { end }
     }
 
     fn metadata(&self, file: FileId) -> Result<Metadata, FsError> {

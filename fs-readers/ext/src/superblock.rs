@@ -68,6 +68,8 @@ pub(crate) struct Superblock {
     pub(crate) blocks_count: u64,
     pub(crate) first_data_block: u32,
     pub(crate) block_bytes: u32,
+    /// Blocks are given out in clusters of so many bytes; without `bigalloc` a cluster is a block.
+    pub(crate) cluster_bytes: u32,
     pub(crate) blocks_per_group: u32,
     pub(crate) inodes_per_group: u32,
     pub(crate) inode_bytes: u16,
@@ -103,8 +105,8 @@ impl Superblock {
             return Err(s.fault("superblock magic", 0x38, MAGIC, magic).into());
         }
         let is_dynamic = s.u32_le(0x4c)? != 0;
-        let feature = |offset| if is_dynamic { s.u32_le(offset) } else { Ok(0) };
-        let (compat, incompat, ro_compat) = (feature(0x5c)?, feature(0x60)?, feature(0x64)?);
+        // Revision 0 has no features; the kernel warns of those that are set all the same, and heeds them.
+        let (compat, incompat, ro_compat) = (s.u32_le(0x5c)?, s.u32_le(0x60)?, s.u32_le(0x64)?);
         check_features(incompat)?;
 
         let is_64_bit = incompat & incompat::BITS_64 != 0;
@@ -114,6 +116,11 @@ impl Superblock {
             blocks_count: u64::from(blocks_high) << 32 | u64::from(s.u32_le(4)?),
             first_data_block: s.u32_le(0x14)?,
             block_bytes: block_bytes(&s)?,
+            cluster_bytes: if ro_compat & ro_compat::BIGALLOC == 0 {
+                block_bytes(&s)?
+            } else {
+                1024_u32.checked_shl(s.u32_le(0x1c)?).unwrap_or(0)
+            },
             blocks_per_group: s.u32_le(0x20)?,
             inodes_per_group: s.u32_le(0x28)?,
             inode_bytes: if is_dynamic { s.u16_le(0x58)? } else { 128 },

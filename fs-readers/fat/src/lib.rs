@@ -65,7 +65,10 @@ impl FatReader {
             hidden: vec!["mode", "owner", "links", "modification time (local, no zone)"],
             notes: Vec::new(),
         };
-        let mut fs = Self { source, boot, table, description, faults: Vec::new() };
+        let (claimed, found) = (boot.size_bytes, source.len_bytes());
+        let cut = (found < claimed).then(|| Fault::new("volume length", 0, claimed, found));
+        let faults = cut.into_iter().collect();
+        let mut fs = Self { source, boot, table, description, faults };
         fs.description.label = fs.label()?;
         fs.description.dirty = Some(fs.boot.mounted || fs.table.is_dirty()?);
         Ok(fs)

@@ -82,6 +82,10 @@ impl NtfsReader {
         }
         let mut faults = Vec::new();
         let description = describe(&volume, &mut faults)?;
+        let (claimed, found) = (description.size_bytes, volume.source.len_bytes());
+        if found < claimed {
+            faults.push(Fault::new("volume length", 0, claimed, found));
+        }
         Ok(Self { volume, description, root: FileId::new(root.reference), faults })
     }
 

@@ -1,4 +1,4 @@
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use stillframe_model::{Coverage, FingerprintKey};
@@ -8,7 +8,7 @@ use super::arguments::{
     Arguments, Command, Disks, FilesArguments, Global, ImageArguments, LayoutArguments, ScanTarget,
 };
 use super::failure::Failure;
-use super::output::{report, to_stdout, use_color, width};
+use super::output::{OnTerminal, report, to_stdout, use_color, width};
 use super::watch::watch;
 use super::{EXIT_CLEAN, EXIT_FINDINGS, EXIT_INCOMPLETE};
 use crate::files::{FilesOptions, files};
@@ -88,7 +88,11 @@ fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure
     let mut coverage = Vec::new();
     watch(global, &disks, &progress, || {
         printed(|out| {
-            coverage = files(&disks, options, &progress, out)?;
+            coverage = if io::stdout().is_terminal() {
+                files(&disks, options, &progress, &mut OnTerminal(out))?
+            } else {
+                files(&disks, options, &progress, out)?
+            };
             Ok(())
         })
     })?;

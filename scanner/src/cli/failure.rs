@@ -71,6 +71,10 @@ impl Failure {
         )
     }
 
+    pub(super) fn panicked() -> Self {
+        Self::new("the program itself failed, and no report was made", "report it with what -v logs of it")
+    }
+
     /// Writes `error:` and `hint:` to standard error.
     pub(super) fn print(&self) {
         // Nothing is left to do where standard error is closed.

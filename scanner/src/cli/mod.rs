@@ -7,6 +7,7 @@ mod logging;
 mod output;
 mod watch;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -39,7 +40,9 @@ pub fn main() -> ExitCode {
         }
     };
     logging::start(&arguments.global);
-    match commands::run(arguments) {
+    // A panic outside every boundary is an error of ours, and has an exit code that says so.
+    let ended = catch_unwind(AssertUnwindSafe(|| commands::run(arguments)));
+    match ended.unwrap_or_else(|_| Err(Failure::panicked())) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             failure.print();

@@ -3,7 +3,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use stillframe_model::Report;
+use stillframe_model::{Report, escape_path};
 use stillframe_reports::{Format, Options, write};
 
 use super::arguments::{Color, Global};
@@ -46,8 +46,8 @@ fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Failure
     // A pipe or terminal named as a file takes the report as it is.
     let is_special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
     let target = if is_special { path.to_owned() } else { beside(path) };
-    let file =
-        OpenOptions::new().write(true).create(!is_special).truncate(!is_special).mode(0o600).open(&target);
+    // A new file, and not one that somebody put there for us to write through or to read along.
+    let file = OpenOptions::new().write(true).create_new(!is_special).mode(0o600).open(&target);
     let mut out = BufWriter::new(file.map_err(failed)?);
     let written = write(&mut out).and_then(|()| out.flush().map_err(failed));
     if is_special {
@@ -65,8 +65,27 @@ fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Failure
 
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
+    name.push(format!(".{}.part", crate::key::random_name()));
     path.with_file_name(name)
+}
+
+/// Escapes what a terminal would not simply show. Lines for a pipe are left as they are.
+pub(super) struct OnTerminal<'a>(pub(super) &'a mut dyn Write);
+
+impl Write for OnTerminal<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in String::from_utf8_lossy(bytes).split_inclusive(['\\', '\t', '\n']) {
+            let shown = part.trim_end_matches(['\\', '\t', '\n']);
+            let end = part.get(shown.len()..).unwrap_or_default();
+            self.0.write_all(escape_path(shown.as_bytes()).as_bytes())?;
+            self.0.write_all(end.as_bytes())?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Whether colour is wanted on standard output.
@@ -89,4 +108,32 @@ pub(super) fn width() -> Option<u16> {
         .then(|| rustix::termios::tcgetwinsize(io::stdout()).ok())
         .flatten()
         .map(|size| size.ws_col)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_draw_on_a_terminal() {
+        let mut shown = Vec::new();
+        writeln!(OnTerminal(&mut shown), "p1\t/é\\\\\u{1b}]0;x\u{7}\tf").unwrap();
+        assert_eq!(String::from_utf8(shown).unwrap(), "p1\t/é\\\\\\u{1b}]0;x\\u{7}\tf\n");
+    }
+
+    #[test]
+    fn a_report_is_not_written_into_what_others_put_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        let write = |text: &'static str| {
+            to_file(&path, move |out| {
+                out.write_all(text.as_bytes()).map_err(|error| Failure::write(None, &error))
+            })
+        };
+        write("one").unwrap();
+        write("two").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_ne!(beside(&path), beside(&path));
+    }
 }

@@ -13,7 +13,7 @@ pub struct Budget {
     pub reads: u64,
     /// Bytes that it may ask for.
     pub bytes: u64,
-    /// Time from the first use to the last read.
+    /// Time from when the source was made, or [`BudgetSource::restart_clock`], to the last read.
     pub time: Duration,
 }
 
@@ -28,7 +28,9 @@ impl Default for Budget {
 pub struct BudgetSource {
     inner: Arc<dyn BlockSource>,
     budget: Budget,
-    started: Instant,
+    made: Instant,
+    /// When the clock started, in milliseconds after `made`.
+    started_ms: AtomicU64,
     reads: AtomicU64,
     bytes: AtomicU64,
     exhausted: OnceLock<ExhaustedBudget>,
@@ -41,11 +43,18 @@ impl BudgetSource {
         Self {
             inner,
             budget,
-            started: Instant::now(),
+            made: Instant::now(),
+            started_ms: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             exhausted: OnceLock::new(),
         }
+    }
+
+    /// Starts the clock anew. For a volume that was opened and waited while others were read: their time is not its own.
+    /// A limit that was reached stays.
+    pub fn restart_clock(&self) {
+        self.started_ms.store(milliseconds(self.made.elapsed()), Ordering::Relaxed);
     }
 
     /// The limit that was reached first, if one was. A reader may hide the cause of an error; this does not.
@@ -63,6 +72,10 @@ impl BudgetSource {
         self.charge(0)
     }
 
+    fn waited(&self) -> Duration {
+        Duration::from_millis(self.started_ms.load(Ordering::Relaxed))
+    }
+
     fn charge(&self, len: usize) -> Result<(), ReadError> {
         let len = u64::try_from(len).unwrap_or(u64::MAX);
         let Budget { reads, bytes, time } = self.budget;
@@ -70,7 +83,7 @@ impl BudgetSource {
             Some(ExhaustedBudget::Reads { cap: reads })
         } else if self.bytes.fetch_add(len, Ordering::Relaxed).saturating_add(len) > bytes {
             Some(ExhaustedBudget::Bytes { cap: bytes })
-        } else if self.started.elapsed() > time {
+        } else if self.made.elapsed() > time.saturating_add(self.waited()) {
             Some(ExhaustedBudget::Deadline { seconds: time.as_secs() })
         } else {
             None
@@ -84,6 +97,10 @@ impl BudgetSource {
             None => Ok(()),
         }
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl BlockSource for BudgetSource {
@@ -124,6 +141,18 @@ mod tests {
         }
         assert_eq!(reads, 1000);
         assert_eq!(source.exhausted(), Some(ExhaustedBudget::Reads { cap: 1000 }));
+    }
+
+    #[test]
+    fn a_volume_s_time_is_not_that_of_others() {
+        let source = limited(Budget { time: Duration::from_millis(200), ..Budget::default() });
+        std::thread::sleep(Duration::from_millis(300));
+        source.restart_clock();
+        source.read_exact_at(0, &mut [0; 1]).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
+        source.restart_clock();
+        assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
     }
 
     #[test]

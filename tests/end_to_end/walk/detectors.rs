@@ -146,10 +146,10 @@ impl StreamSink for Adder {
 /// Where a detector panics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Panics {
-    InInspect,
-    InStream,
-    InTake,
-    InEnd,
+    Inspect,
+    Begin,
+    Take,
+    End,
 }
 
 impl Panics {
@@ -159,13 +159,13 @@ impl Panics {
 }
 
 detector! {
-    Panics, |self| if *self == Self::InInspect { Delivery::Open } else { Delivery::Stream },
+    Panics, |self| if *self == Self::Inspect { Delivery::Open } else { Delivery::Stream },
     fn inspect(&self, _: &Found<'_>, _: Delivered<'_>, _: &mut Vec<Sourced<Fact>>) -> Result<(), FsError> {
-        self.here(Self::InInspect);
+        self.here(Self::Inspect);
         Ok(())
     }
     fn stream(&self, _: &Found<'_>) -> Option<Box<dyn StreamSink>> {
-        self.here(Self::InStream);
+        self.here(Self::Begin);
         Some(Box::new(PanickingSink(*self)))
     }
 }
@@ -174,12 +174,12 @@ struct PanickingSink(Panics);
 
 impl StreamSink for PanickingSink {
     fn take(&mut self, _: &[u8]) -> bool {
-        self.0.here(Panics::InTake);
+        self.0.here(Panics::Take);
         true
     }
 
     fn end(self: Box<Self>, found: &Found<'_>, facts: &mut Vec<Sourced<Fact>>) {
-        self.0.here(Panics::InEnd);
+        self.0.here(Panics::End);
         tell(found, "a panicking detector came to its end".to_owned(), facts);
     }
 }

@@ -252,7 +252,7 @@ impl FileContent for Content<'_> {
             }
         }
         // Less than asked for, as a reader that stops at each extent does.
-        let rest = self.content.get(offset as usize..).unwrap_or_default();
+        let rest = self.content.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
         let len = rest.len().min(buffer.len()).min(10_000);
         buffer[..len].copy_from_slice(&rest[..len]);
         self.fs.bytes_read.fetch_add(len as u64, Ordering::Relaxed);

@@ -74,7 +74,7 @@ fn a_reader_that_panics_on_a_folder_keeps_what_it_told_before() {
 
 #[test]
 fn a_detector_that_panics_loses_its_own_facts_only() {
-    for place in [Panics::InInspect, Panics::InStream, Panics::InTake, Panics::InEnd] {
+    for place in [Panics::Inspect, Panics::Begin, Panics::Take, Panics::End] {
         let fs = two_wanted();
         let mut detectors = all_ways();
         detectors.insert(0, Box::new(place));

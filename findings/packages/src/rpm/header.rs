@@ -13,7 +13,7 @@ use stillframe_fs::FsError;
 use super::blob::Blob;
 use super::{length_of, offset_of};
 use crate::collector::Collector;
-use crate::text::package_text;
+use crate::text::{free_text, package_text};
 use crate::{MAX_TEXT_BYTES, OsPackage};
 
 /// rpm refuses more entries than this, and a longer store.
@@ -204,7 +204,8 @@ impl Header {
         if bytes.is_empty() {
             return Ok(None);
         }
-        package_text(self.what(wanted), self.at, bytes).map(Some)
+        let as_text = if matches!(wanted, Wanted::Vendor) { free_text } else { package_text };
+        as_text(self.what(wanted), self.at, bytes).map(Some)
     }
 
     fn epoch(&self) -> Result<Option<u32>, Fault> {

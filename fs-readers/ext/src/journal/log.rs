@@ -1,6 +1,8 @@
 //! The log: transactions one after the other in a ring of blocks, each of descriptors with the blocks that they
 //! describe, revocations, and a commit block without which it counts for nothing.
 
+use std::collections::{HashMap, HashSet};
+
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
@@ -16,6 +18,10 @@ const REVOKE: u32 = 5;
 const COMMIT_CHECKSUM_AT: usize = 16;
 const CRC32_TYPE: u8 = 1;
 const FAST_COMMIT_HEAD: u16 = 9;
+/// The most blocks that a log may describe and revoke.
+const MAX_NAMED_BLOCKS: usize = 1 << 22;
+/// The most faults of single tags that are kept.
+const MAX_FAULTS: usize = 1000;
 
 pub(super) struct Log<'a> {
     journal: JournalFile<'a>,
@@ -28,16 +34,18 @@ pub(super) struct Log<'a> {
 }
 
 /// A transaction whose commit block has not been met.
+#[derive(Default)]
 struct Open {
-    copies: Vec<(u64, JournalledBlock)>,
-    revoked: Vec<u64>,
+    /// Maps and sets: a crafted log may name one block without end.
+    copies: HashMap<u64, JournalledBlock>,
+    revoked: HashSet<u64>,
     /// The running CRC of [`Checksums::Transaction`].
     crc: u32,
 }
 
 impl Open {
-    const fn new() -> Self {
-        Self { copies: Vec::new(), revoked: Vec::new(), crc: u32::MAX }
+    fn new() -> Self {
+        Self { crc: u32::MAX, ..Self::default() }
     }
 }
 
@@ -72,13 +80,16 @@ impl<'a> Log<'a> {
                 break;
             }
             let taken = match s.u32_be(4)? {
-                DESCRIPTOR => self.descriptor(&s, index, &mut open),
+                DESCRIPTOR => self
+                    .descriptor(&s, index, &mut open)
+                    .and_then(|taken| self.check_limit(&open).map(|()| taken)),
                 REVOKE => tags::revoked(&self.superblock, &s)
                     .map(|blocks| {
                         open.revoked.extend(blocks);
                         1
                     })
-                    .map_err(FsError::from),
+                    .map_err(FsError::from)
+                    .and_then(|taken| self.check_limit(&open).map(|()| taken)),
                 COMMIT => match self.check_commit(&s, &open) {
                     Ok(()) => {
                         self.commit(std::mem::replace(&mut open, Open::new()));
@@ -123,18 +134,27 @@ impl<'a> Log<'a> {
             }
             taken = taken.saturating_add(1);
             if tag.block >= self.filesystem_blocks {
-                self.faults.push(Fault::new(
-                    "journalled block number",
-                    s.at(),
-                    tag.block,
-                    self.filesystem_blocks,
-                ));
+                let blocks = self.filesystem_blocks;
+                if self.faults.len() < MAX_FAULTS {
+                    self.faults.push(Fault::new("journalled block number", s.at(), tag.block, blocks));
+                }
                 continue;
             }
             let checksum = self.checksum(&tag);
-            open.copies.push((tag.block, JournalledBlock { copy_at, is_escaped: tag.is_escaped, checksum }));
+            open.copies.insert(tag.block, JournalledBlock { copy_at, is_escaped: tag.is_escaped, checksum });
         }
         Ok(taken)
+    }
+
+    /// Ends a log that names more blocks than a journal has.
+    fn check_limit(&self, open: &Open) -> Result<(), FsError> {
+        let committed = self.committed.copies.len().saturating_add(self.committed.revoked.len());
+        let count = committed.saturating_add(open.copies.len()).saturating_add(open.revoked.len());
+        if count <= MAX_NAMED_BLOCKS {
+            return Ok(());
+        }
+        let cap = u64::try_from(MAX_NAMED_BLOCKS).unwrap_or(u64::MAX);
+        Err(FsError::Limit { what: "blocks named by a journal", cap })
     }
 
     fn checksum(&self, tag: &Tag) -> Option<BlockChecksum> {

@@ -26,6 +26,9 @@ use crate::volume::Volume;
 use log::Log;
 use superblock::JournalSuperblock;
 
+/// The longest journal that `mke2fs(8)` makes.
+const MAX_JOURNAL_BLOCKS: u32 = 10_240_000;
+
 /// What replay comes to.
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
@@ -60,6 +63,10 @@ pub(crate) fn replay(source: Arc<dyn BlockSource>, filesystem: &Superblock) -> R
         let claimed = u64::from(superblock.len_blocks);
         let fault = Fault::new("journal length in blocks", at, claimed, inode.size_bytes);
         return Err(fault.into());
+    }
+    // Blocks of a crafted journal may all be one block, so what a log says is bounded by this and not by the volume.
+    if superblock.len_blocks > MAX_JOURNAL_BLOCKS {
+        return Err(FsError::Limit { what: "journal blocks", cap: MAX_JOURNAL_BLOCKS.into() });
     }
     let Some(start) = superblock.start else { return Ok(Replay::default()) };
     let mut log = Log::new(journal, superblock, filesystem.blocks_count);

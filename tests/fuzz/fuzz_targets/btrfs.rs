@@ -1,0 +1,13 @@
+//! The reader of btrfs over changed golden disks; the first byte chooses one.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use stillframe_fuzz::{patched, read_all};
+use stillframe_probe::FsKind;
+
+const GOLDENS: &[&str] = &["btrfs-fsync", "btrfs-zstd"];
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, changes)) = data.split_first() else { return };
+    read_all(FsKind::Btrfs, patched(GOLDENS[usize::from(*choice) % GOLDENS.len()], changes));
+});
