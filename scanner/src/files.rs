@@ -16,11 +16,11 @@ use stillframe_model::{Coverage, PathView};
 
 use crate::Disk;
 use crate::layout::layout;
-use crate::ledger::error_fault;
 use crate::mount::Mounts;
 use crate::progress::Progress;
 use crate::scan::{OpenVolume, open, opened_row};
 use crate::walk::{Entry, Folder, Limits, Visitor, join, walk};
+use stillframe_detectors::ledger::error_fault;
 
 const PIECE_BYTES: usize = 256 * 1024;
 

@@ -13,7 +13,7 @@ use stillframe_partitions::{Partition, PartitionRole, PartitionTable, Scheme, Ty
 use stillframe_probe::{Content, FsKind, Probe, probe};
 
 use crate::Disk;
-use crate::ledger::{error_fault, row_fault};
+use stillframe_detectors::ledger::{error_fault, row_fault};
 
 /// Microsoft's reserved partition: space that Windows keeps for itself. On the disk in this byte order.
 const MICROSOFT_RESERVED: [u8; 16] =

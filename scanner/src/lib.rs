@@ -10,7 +10,6 @@ pub mod disk;
 pub mod files;
 pub mod key;
 pub mod layout;
-pub mod ledger;
 pub mod mount;
 pub mod progress;
 pub mod scan;

@@ -15,11 +15,11 @@ use stillframe_model::{
 use crate::Disk;
 use crate::deliver::{FilesystemDelivery, Finder};
 use crate::layout::{Volume, layout};
-use crate::ledger::{error_fault, open_failure, row_fault};
 use crate::mount::Mounts;
 use crate::progress::Progress;
 use crate::tree::{Opened, assemble};
 use crate::walk::{Limits, Outcome, walk};
+use stillframe_detectors::ledger::{error_fault, open_failure, row_fault};
 
 /// How a scan is to be done.
 pub struct ScanOptions {

@@ -228,9 +228,11 @@ impl<'w, V: Visitor> Walk<'w, V> {
         let fault = |error| self.fault(join(&folder.path, entry.name), error);
         match self.fs.metadata(entry.id) {
             Ok(metadata) => {
-                let is_hidden = entry.kind.is_some_and(|hint| hint != FileKind::Directory);
-                if metadata.kind == FileKind::Directory && is_hidden {
-                    fault(Fault::new("directory entry type", 0, "a file", "a directory").into());
+                let is_directory = |kind| if kind == FileKind::Directory { "a directory" } else { "a file" };
+                let found = is_directory(metadata.kind);
+                // A subfolder whose inode says otherwise cannot be entered, and hides what is in it too.
+                if let Some(claimed) = entry.kind.map(is_directory).filter(|claimed| *claimed != found) {
+                    fault(Fault::new("directory entry type", 0, claimed, found).into());
                 }
                 metadata.kind
             }

@@ -17,7 +17,7 @@ use detectors::{Entries, Facts, Opens, Streams, Wholes};
 use made_up::MadeUp;
 use stillframe_block::{Budget, BudgetSource, MemorySource, ReadError};
 use stillframe_detectors::{Detector, Matcher};
-use stillframe_fs::{FsError, ReadOnlyFs};
+use stillframe_fs::{FileKind, FsError, ReadOnlyFs};
 use stillframe_model::{FingerprintKey, PathView};
 use stillframe_scanner::deliver::{FilesystemDelivery, Finder, Harvest};
 use stillframe_scanner::mount::{Mount, Mounts};
@@ -201,4 +201,23 @@ fn faults_are_kept_up_to_a_limit_and_counted_beyond() {
     }
     let (outcome, _) = run(&fs, Limits { faults: 10, ..Limits::default() }, &[]);
     assert_eq!((outcome.faults.len(), outcome.fault_count, outcome.entries), (10, 300, 300));
+}
+
+#[test]
+fn an_entry_and_an_inode_that_differ_on_what_is_a_folder_are_a_fault_either_way() {
+    let mut fs = one_wanted(10);
+    fs.file("/var/lib/wanted", vec![1; 10]);
+    fs.file("/plain", vec![1; 10]);
+    // The inode decides what is entered.
+    fs.entry_claims("/var", FileKind::File);
+    fs.entry_claims("/plain", FileKind::Directory);
+    let (outcome, harvest) = run(&fs, Limits::default(), &[Box::new(Opens)]);
+    assert_eq!(harvest.facts.len(), 2);
+    assert_eq!(
+        faults(&outcome.faults),
+        [
+            "/plain: directory entry type at 0x0: claimed a directory, found a file",
+            "/var: directory entry type at 0x0: claimed a file, found a directory"
+        ]
+    );
 }

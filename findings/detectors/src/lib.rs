@@ -14,6 +14,7 @@ mod detector;
 mod fact;
 mod hostname;
 mod interest;
+pub mod ledger;
 mod matcher;
 mod packages;
 mod release;

@@ -33,6 +33,8 @@ enum Node {
 pub(super) struct MadeUp {
     nodes: HashMap<u64, Node>,
     misbehaviour: HashMap<u64, Misbehaviour>,
+    /// Kinds that folders say of entries, where not those of their inodes.
+    claimed: HashMap<u64, FileKind>,
     description: FsDescription,
     opened: Mutex<Vec<u64>>,
     bytes_read: AtomicU64,
@@ -43,6 +45,7 @@ impl Default for MadeUp {
         Self {
             nodes: HashMap::from([(ROOT, Node::Folder(Vec::new()))]),
             misbehaviour: HashMap::new(),
+            claimed: HashMap::new(),
             description: FsDescription {
                 kind: "made up",
                 label: None,
@@ -90,6 +93,11 @@ impl MadeUp {
     pub(super) fn misbehave(&mut self, path: &str, how: Misbehaviour) {
         let number = self.at(path);
         self.misbehaviour.insert(number, how);
+    }
+
+    pub(super) fn entry_claims(&mut self, path: &str, kind: FileKind) {
+        let number = self.at(path);
+        self.claimed.insert(number, kind);
     }
 
     /// How often each file was opened, by its first path.
@@ -186,7 +194,8 @@ impl ReadOnlyFs for MadeUp {
                 self.panic_if(directory, Misbehaviour::PanicsInReadDir);
             }
             // Every other entry does not say its kind, as on ext2 without `filetype`.
-            let kind = (number % 2 == 0).then(|| self.kind(*number));
+            let claimed = self.claimed.get(number).copied();
+            let kind = claimed.or_else(|| (number % 2 == 0).then(|| self.kind(*number)));
             if visit(DirEntry { name, id: FileId::new(*number), kind }).is_break() {
                 break;
             }

@@ -2,13 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stillframe_bytes::{Fault, Quantity};
-use stillframe_fs::FsError;
-use stillframe_model::{
-    Coverage, CoverageKind, Label, Location, OperatingSystem, Package, Reason, RowFault, Status, Value,
-};
+use stillframe_model::{Coverage, CoverageKind, Label, Location, OperatingSystem, Package, Reason, Status};
 
 use super::{purls, systems};
+use crate::ledger::{error_fault, row_fault};
 use crate::{DatabaseKind, PackageDatabase};
 
 type Found = (Vec<u8>, Location, PackageDatabase);
@@ -51,7 +48,7 @@ fn take(
 ) -> Vec<Package> {
     row.facts.format = Some(Label::new(database.kind.name()));
     if let Some(fault) = database.beside {
-        row.push_fault(row_fault(&fault));
+        row.push_fault(row_fault(&fault, None));
         row.status = Status::Partial;
         row.reason = Some(Reason::words("its write-ahead log could not be read"));
     }
@@ -60,16 +57,16 @@ fn take(
         Err(error) => {
             row.status = Status::Corrupt;
             row.reason = Some(Reason::words("it could not be read"));
-            row.push_fault(fault_of(&error));
+            row.push_fault(error_fault(&error, None));
             return Vec::new();
         }
     };
     for fault in &parsed.faults {
-        row.push_fault(row_fault(fault));
+        row.push_fault(row_fault(fault, None));
     }
     row.fault_count = row.fault_count.max(parsed.fault_count);
     if let Some(error) = &parsed.stopped_by {
-        row.push_fault(fault_of(error));
+        row.push_fault(error_fault(error, None));
     }
     if !parsed.is_complete() {
         row.status = Status::Partial;
@@ -93,37 +90,4 @@ pub(super) fn missing(os: Option<&OperatingSystem>, kinds: &BTreeSet<DatabaseKin
     (!kinds.contains(&expected)).then(|| {
         Coverage::unread(CoverageKind::PackageDatabase, expected.name(), Status::Unsupported, reason)
     })
-}
-
-fn row_fault(fault: &Fault) -> RowFault {
-    let value = |quantity| match quantity {
-        Quantity::Number(number) => Value::Number(number),
-        Quantity::Hex(number) => Value::hex(number),
-        Quantity::Text(words) => Value::Words(Label::new(words)),
-    };
-    RowFault {
-        what: Label::new(fault.what),
-        path: None,
-        at: Some(fault.at),
-        claimed: Some(value(fault.claimed)),
-        found: Some(value(fault.found)),
-    }
-}
-
-fn fault_of(error: &FsError) -> RowFault {
-    let words = |what: &'static str| RowFault {
-        what: Label::new(what),
-        path: None,
-        at: None,
-        claimed: None,
-        found: None,
-    };
-    match error {
-        FsError::Corrupt(fault) => row_fault(fault),
-        FsError::Unsupported(what) | FsError::Reader { what, .. } => words(what),
-        FsError::Limit { what, cap } => RowFault { claimed: Some(Value::Number(*cap)), ..words(what) },
-        FsError::Encrypted(_) => words("encrypted"),
-        FsError::Read(_) => words("the disk could not be read"),
-        FsError::NotFound | FsError::NotADirectory | FsError::NotAFile => words("not a file"),
-    }
 }
