@@ -83,8 +83,9 @@ fn list(
     row.facts.entries = Some(outcome.entries);
     let mut faults = outcome.faults;
     // In pieces: a long listing begins at once, and its hashes are not all kept.
+    let to_read = lines.iter().filter(|line| is_content(line)).count();
+    progress.add_wanted(if options.sha256 { u64::try_from(to_read).unwrap_or(0) } else { 0 });
     for part in lines.chunks(4096) {
-        progress.add_wanted(u64::try_from(part.len()).unwrap_or(0));
         let hashes: Vec<Result<String, FsError>> =
             part.par_iter().map(|line| hash_of(volume, line, options.sha256, progress)).collect();
         for (line, hash) in part.iter().zip(hashes) {
@@ -138,10 +139,14 @@ fn raw_path(path: &[u8]) -> String {
     shown
 }
 
+/// Whether a line has content that can be hashed.
+fn is_content(line: &Line) -> bool {
+    (line.kind == FileKind::File || line.stream.is_some()) && line.size.is_ok()
+}
+
 fn hash_of(volume: &OpenVolume, line: &Line, wanted: bool, progress: &Progress) -> Result<String, FsError> {
     let fs = &*volume.fs;
-    let is_content = line.kind == FileKind::File || line.stream.is_some();
-    if !wanted || !is_content || line.size.is_err() {
+    if !wanted || !is_content(line) {
         return Ok("-".to_owned());
     }
     let hashed = catch_unwind(AssertUnwindSafe(|| {

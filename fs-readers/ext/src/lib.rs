@@ -5,8 +5,8 @@
 //! metadata checksums. Named and not read: encrypted files and directories, e2compr, external journals, fast commits.
 //!
 //! The crate `ext4-view` is a second opinion: it is asked where this reader finds a volume damaged, and the tests
-//! compare the two. It does not serve the walk, since it refuses half of the features above, is not `Send`, and takes
-//! some ten times as long (`docs/benchmarks.md`).
+//! compare the two. It does not serve the walk, since it refuses half of the features above, is not `Send`, and reads
+//! the same metadata many times.
 //!
 //! Kernel documentation: `Documentation/filesystems/ext4/`.
 

@@ -117,6 +117,10 @@ fn describe(volume: &Volume, faults: &mut Vec<Fault>) -> Result<FsDescription, F
         (None, None) => None,
         (flags, logged) => Some(flags == Some(true) || logged == Some(true)),
     };
+    if dirty == Some(true) {
+        // What the log holds is missing from all that is read here.
+        faults.push(Fault::new("transaction log", 0, "replayed", "not applied"));
+    }
     Ok(FsDescription {
         kind: "ntfs",
         label: label.filter(|label| !label.is_empty()),

@@ -42,6 +42,10 @@ fn scan_image(global: &Global, arguments: &ImageArguments) -> Result<u8, Failure
     options.show_user_paths = wanted.show_user_paths;
     let progress = Progress::default();
     let made = watch(global, &disks, &progress, || crate::scan(&disks, &options, &progress));
+    let is_met = |name: &&String| made.coverage.iter().any(|row| row.name.as_str() == name.as_str());
+    if let Some(unknown) = wanted.exclude.iter().find(|name| !is_met(name)) {
+        return Err(Failure::no_such_volume(unknown));
+    }
     let written = Options {
         color: use_color(global, wanted.output.is_some()),
         width: width(),
@@ -117,7 +121,7 @@ fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
 }
 
 fn manual(folder: &Path) -> Result<u8, Failure> {
-    let failed = |error: io::Error| Failure::write(Some(folder), &error);
+    let failed = |error: io::Error| Failure::manual(folder, &error);
     std::fs::create_dir_all(folder).map_err(failed)?;
     clap_mangen::generate_to(super::command(), folder).map_err(failed)?;
     Ok(EXIT_CLEAN)

@@ -38,6 +38,28 @@ impl Failure {
         }
     }
 
+    pub(super) fn no_command() -> Self {
+        Self::new(
+            "no command is given",
+            "`stillframe scan image PATH` scans a disk; `stillframe --help` lists the others",
+        )
+    }
+
+    /// `--exclude` of something that is not on the disks: what was meant would be read.
+    pub(super) fn no_such_volume(name: &str) -> Self {
+        Self::new(
+            format!("there is no disk or partition called {name} to exclude"),
+            "`stillframe layout PATH` lists them: disk0, disk0/p1",
+        )
+    }
+
+    pub(super) fn manual(folder: &Path, error: &std::io::Error) -> Self {
+        Self::new(
+            format!("the manual pages cannot be written to {}: {error}", folder.display()),
+            "name a folder that can be written; it is made where it is missing",
+        )
+    }
+
     pub(super) fn open(error: &OpenError) -> Self {
         let hint = match error {
             OpenError::Missing { .. } => "check the path; a relative one counts from the current folder",

@@ -34,6 +34,10 @@ pub fn main() -> ExitCode {
             let _ = error.print();
             return ExitCode::from(EXIT_CLEAN);
         }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Failure::no_command().print();
+            return ExitCode::from(EXIT_INCOMPLETE);
+        }
         Err(error) => {
             Failure::usage(&error).print();
             return ExitCode::from(EXIT_INCOMPLETE);

@@ -126,7 +126,8 @@ impl<'a> Line<'a> {
         }
         parts.extend(facts(row, options).into_iter().map(|fact| Text::new().plain(fact)));
         if row.facts.label.is_none()
-            && let Some(label) = self.fact(|row| row.facts.label.as_ref())
+            && let Some(holder) = self.holder.filter(|holder| holder.kind == CoverageKind::Partition)
+            && let Some(label) = holder.facts.label.as_ref()
         {
             parts.push(Text::new().plain(format!("partition {}", super::quoted(label))));
         }

@@ -1,0 +1,127 @@
+//! What the environment decides. It belongs to a process, so each case runs in one of its own: this test, started again.
+
+use std::process::Command;
+
+use stillframe_aws::{Connection, Options};
+
+use crate::server::{Server, xml};
+
+const CASE: &str = "STILLFRAME_TEST_CASE";
+/// Nothing of the environment of whoever runs the tests, but what a process needs.
+const KEPT: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TMPDIR"];
+
+/// The second process: opens as it is told, asks who it is, and says what came of it.
+#[tokio::test]
+async fn child() {
+    let Ok(case) = std::env::var(CASE) else { return };
+    let options = Options {
+        region: case.strip_prefix("region ").map(str::to_owned),
+        allow_cross_region: case == "allowed",
+        ..Options::default()
+    };
+    match Connection::open(&options).await {
+        Err(error) => println!("<refused: {error}>"),
+        Ok(connection) => {
+            println!("<{} {}>", connection.region(), connection.locality());
+            match connection.caller().await {
+                Ok(place) => println!("<{} {}>", place.account, place.region),
+                Err(error) => println!("<{:?} {error}>", error.kind),
+            }
+        }
+    }
+}
+
+fn run(case: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "environment::child", "--nocapture"]).env_clear();
+    for name in KEPT {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+        .env("HOME", "/nonexistent")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env(CASE, case)
+        .envs(environment.iter().copied());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let says = text.split('<').skip(1).filter_map(|rest| Some(rest.split_once('>')?.0.to_owned()));
+    says.collect()
+}
+
+const IDENTITY: &str = "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>111122223333</Account>\
+                        </GetCallerIdentityResult></GetCallerIdentityResponse>";
+const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKIDCANARY"), ("AWS_SECRET_ACCESS_KEY", "canary")];
+
+#[test]
+fn region_endpoint_and_credentials_come_from_the_environment() {
+    let server = Server::start(vec![xml(200, IDENTITY)]);
+    let environment = [KEYS[0], KEYS[1], ("AWS_REGION", "eu-north-1"), ("AWS_ENDPOINT_URL", server.url())];
+    assert_eq!(run("", &environment), ["eu-north-1 endpoints on loopback", "111122223333 eu-north-1"]);
+    assert!(server.requests()[0].contains("Credential=AKIDCANARY/"));
+}
+
+#[test]
+fn a_service_of_its_own_endpoint_goes_before_that_of_all() {
+    let server = Server::start(vec![xml(200, IDENTITY)]);
+    let environment = [
+        KEYS[0],
+        KEYS[1],
+        ("AWS_REGION", "eu-north-1"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+        ("AWS_ENDPOINT_URL_STS", server.url()),
+    ];
+    assert_eq!(run("", &environment), ["eu-north-1 endpoints on loopback", "111122223333 eu-north-1"]);
+    let elsewhere = [KEYS[0], KEYS[1], ("AWS_REGION", "eu-north-1"), ("AWS_ENDPOINT_URL_EBS", server.url())];
+    let says = run("", &elsewhere);
+    assert_eq!(says, ["refused: nothing tells which region this machine is in; the disks are in eu-north-1"]);
+}
+
+#[test]
+fn data_does_not_leave_its_region() {
+    let unknown = "refused: nothing tells which region this machine is in; the disks are in eu-west-3";
+    let elsewhere = "refused: this machine is in us-east-1, the disks are in eu-west-3";
+    assert_eq!(run("region eu-west-3", &[("AWS_REGION", "us-east-1")]), [unknown]);
+    let fargate = [("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE"), ("AWS_REGION", "us-east-1")];
+    assert_eq!(run("region eu-west-3", &fargate), [elsewhere]);
+    let far = [("AWS_REGION", "eu-west-3"), ("AWS_ENDPOINT_URL_EBS", "https://ebs.us-east-1.amazonaws.com")];
+    assert_eq!(
+        run("", &far),
+        ["refused: the EBS endpoint ebs.us-east-1.amazonaws.com is not known to be in eu-west-3"]
+    );
+    assert_eq!(run("", &[]), ["refused: no region: give one, or set AWS_REGION"]);
+    assert!(run("region eu-west-3.evil.example", &[])[0].starts_with("refused: the region's name"));
+    assert_eq!(
+        run("", &[("AWS_REGION", "eu-west-3"), ("AWS_ENDPOINT_URL_EC2", "ftp://127.0.0.1")]),
+        ["refused: the EC2 endpoint is no http:// or https:// URL"]
+    );
+}
+
+#[test]
+fn without_credentials_nothing_is_asked() {
+    let server = Server::start(vec![xml(200, IDENTITY)]);
+    let environment =
+        [("AWS_REGION", "eu-north-1"), ("AWS_ENDPOINT_URL", server.url()), ("AWS_PROFILE", "none-such")];
+    let says = run("", &environment);
+    assert_eq!(says.len(), 2, "{says:?}");
+    assert_eq!(says[1], "Credentials credentials: none were found, or their source failed");
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn crossing_is_allowed_by_name_and_said() {
+    // The endpoint of STS is closed, so that nothing leaves this machine.
+    let environment =
+        [KEYS[0], KEYS[1], ("AWS_REGION", "eu-north-1"), ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")];
+    let says = run("allowed", &environment);
+    assert_eq!(
+        says,
+        [
+            "eu-north-1 crossing regions was allowed: nothing tells which region this machine is in; the disks are in \
+             eu-north-1",
+            "NoReply sts:GetCallerIdentity: the connection failed"
+        ]
+    );
+}

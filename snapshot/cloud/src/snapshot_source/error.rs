@@ -1,0 +1,113 @@
+use std::io;
+use std::sync::Arc;
+
+use stillframe_block::ReadError;
+
+use crate::api::{ApiError, ErrorKind};
+use crate::cost::NanoDollars;
+use crate::retry::Transient;
+
+/// Why a snapshot's bytes could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// A call failed, after retries where they help.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Blocks of another length than the service has: no service that we know.
+    #[error("the service says that a block has {found} bytes; 524288 are expected")]
+    BlockSize {
+        /// What it says.
+        found: u64,
+    },
+    /// The volume has no size, one beyond what block numbers reach, or another one than before.
+    #[error("the service says that the volume has {found} GiB, which cannot be")]
+    VolumeSize {
+        /// What it says.
+        found: u64,
+    },
+    /// The list of blocks cannot be: beyond the end, out of order over pages, or without an end.
+    #[error("the list of blocks cannot be trusted: {what}")]
+    List {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A block's length is not what was announced.
+    #[error("block {block} has {found} bytes; 524288 are expected")]
+    Length {
+        /// Its index.
+        block: u32,
+        /// Bytes that came.
+        found: u64,
+    },
+    /// A block's bytes are not those of its checksum.
+    #[error("block {block} is not what its checksum says")]
+    Checksum {
+        /// Its index.
+        block: u32,
+    },
+    /// A block's checksum is missing or of an algorithm that we do not know.
+    #[error("block {block} has no SHA-256 checksum")]
+    NoChecksum {
+        /// Its index.
+        block: u32,
+    },
+    /// No more blocks may be read.
+    #[error("the limit of {max} blocks is reached")]
+    BlockLimit {
+        /// The limit.
+        max: u64,
+    },
+    /// No more may be spent.
+    #[error("the limit of {max} is reached")]
+    CostLimit {
+        /// The limit.
+        max: NanoDollars,
+    },
+    /// The scan is being ended.
+    #[error("the scan was stopped")]
+    Stopped,
+    /// The runtime that makes the calls has ended.
+    #[error("no more calls are made")]
+    Ended,
+}
+
+impl SourceError {
+    /// The one inside a [`ReadError`], where one is.
+    #[must_use]
+    pub fn of(error: &ReadError) -> Option<&Self> {
+        match error {
+            ReadError::Io { source, .. } => source.get_ref()?.downcast_ref(),
+            ReadError::OutOfBounds { .. } | ReadError::Budget(_) => None,
+        }
+    }
+
+    /// Whether a limit that the operator set is the cause, and not a failure.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::BlockLimit { .. } | Self::CostLimit { .. })
+    }
+
+    pub(super) fn at(self, offset: u64, len: usize) -> ReadError {
+        ReadError::Io { offset, len, source: Arc::new(io::Error::other(self)) }
+    }
+
+    pub(super) fn is_stale_token(&self) -> bool {
+        matches!(self, Self::Api(error) if error.kind == ErrorKind::InvalidToken)
+    }
+}
+
+impl Transient for SourceError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Api(error) => error.is_transient(),
+            Self::Length { .. } | Self::Checksum { .. } | Self::NoChecksum { .. } => true,
+            Self::BlockSize { .. }
+            | Self::VolumeSize { .. }
+            | Self::List { .. }
+            | Self::BlockLimit { .. }
+            | Self::CostLimit { .. }
+            | Self::Stopped
+            | Self::Ended => false,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::index::{CHUNK_BLOCKS, Index, ListPages, NextWritten};
+use super::{ReadLimit, SourceError};
+use crate::api::{ApiError, BlockData, BlockPage, Blocks, ErrorKind};
+use crate::client::Caller;
+use crate::limiter::Operation;
+use crate::retry::retry;
+
+const BLOCK_BYTES_USIZE: usize = 512 * 1024;
+
+/// The bytes of one block.
+pub(super) type BlockBytes = Arc<Vec<u8>>;
+
+/// Gets blocks and lists pages of one snapshot.
+pub(super) struct Fetch {
+    pub(super) caller: Caller,
+    pub(super) blocks: Arc<dyn Blocks>,
+    pub(super) snapshot_id: String,
+    pub(super) limit: Arc<ReadLimit>,
+    pub(super) in_flight: Semaphore,
+    pub(super) latency: Latency,
+}
+
+impl Fetch {
+    /// The block's verified bytes; `None` where it was never written.
+    pub(super) async fn block(&self, index: &Index, block: u32) -> Result<Option<BlockBytes>, SourceError> {
+        let mut relisted = false;
+        loop {
+            let Some((token, page)) = index.token(block, self).await? else { return Ok(None) };
+            let _memory = self.in_flight.acquire().await.map_err(|_| SourceError::Ended)?;
+            match retry(self.caller.retry, || self.get(block, &token)).await {
+                Err(error) if error.is_stale_token() && !relisted => {
+                    relisted = true;
+                    index.forget(block, &page);
+                }
+                answer => return answer.map(|bytes| Some(Arc::new(bytes))),
+            }
+        }
+    }
+
+    /// The first run of written blocks at or after `block`, listing where that is needed to tell.
+    pub(super) async fn next_written(
+        &self,
+        index: &Index,
+        block: u32,
+    ) -> Result<Option<std::ops::Range<u32>>, SourceError> {
+        loop {
+            match index.next_written(block) {
+                NextWritten::Known(run) => return Ok(run),
+                NextWritten::Unlisted(chunk) => {
+                    index.list(chunk, self).await?;
+                }
+            }
+        }
+    }
+
+    async fn get(&self, block: u32, token: &str) -> Result<Vec<u8>, SourceError> {
+        self.limit.take_get()?;
+        let resource = || format!("{}#{block}", self.snapshot_id);
+        let name = "ebs:GetSnapshotBlock";
+        let answer = self
+            .caller
+            .once(Operation::Get, name, || {
+                Box::pin(async {
+                    let asked = Instant::now();
+                    let answer = self.blocks.get_snapshot_block(&self.snapshot_id, block, token).await;
+                    if answer.is_ok() {
+                        self.latency.record(asked.elapsed());
+                    }
+                    answer
+                })
+            })
+            .await;
+        let data = match answer {
+            Ok(data) => data,
+            Err(error) => {
+                self.caller.audit_data(name, resource(), Err(&error));
+                if was_not_served(&error) {
+                    self.limit.give_back_get();
+                }
+                return Err(error.into());
+            }
+        };
+        self.caller.audit_data(name, resource(), Ok(&data.request_id));
+        let received = u64::try_from(data.bytes.len()).unwrap_or(u64::MAX);
+        self.caller.counts.bytes.fetch_add(received, Ordering::Relaxed);
+        verify(block, data).inspect_err(|_| {
+            self.caller.counts.bad_blocks.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    /// One page, with retries.
+    pub(super) async fn list_page(
+        &self,
+        starting_block: u32,
+        token: Option<String>,
+    ) -> Result<BlockPage, SourceError> {
+        let name = "ebs:ListSnapshotBlocks";
+        retry(self.caller.retry, || async {
+            self.limit.take_list()?;
+            let call = || self.blocks.list_snapshot_blocks(&self.snapshot_id, starting_block, token.clone());
+            let answer = self.caller.once(Operation::List, name, call).await;
+            let resource = self.snapshot_id.clone();
+            self.caller.audit_data(name, resource, answer.as_ref().map(|page| &page.request_id));
+            if answer.as_ref().is_err_and(was_not_served) {
+                self.limit.give_back_list();
+            }
+            let page = answer?;
+            if page.block_size_bytes != stillframe_block::BLOCK_BYTES {
+                return Err(SourceError::BlockSize { found: page.block_size_bytes });
+            }
+            Ok(page)
+        })
+        .await
+    }
+}
+
+impl ListPages for Fetch {
+    async fn page(&self, starting_block: u32, token: Option<String>) -> Result<BlockPage, SourceError> {
+        debug_assert!(token.is_some() || starting_block < u32::MAX - CHUNK_BLOCKS);
+        self.list_page(starting_block, token).await
+    }
+}
+
+/// Refused before anything was read: it is not billed.
+fn was_not_served(error: &ApiError) -> bool {
+    error.kind != ErrorKind::NoReply
+}
+
+/// The bytes, where they are what was announced.
+fn verify(block: u32, data: BlockData) -> Result<Vec<u8>, SourceError> {
+    let found = u64::try_from(data.bytes.len()).unwrap_or(u64::MAX);
+    let announced = data.data_length.map(usize::try_from);
+    if data.bytes.len() != BLOCK_BYTES_USIZE || announced.is_some_and(|len| len != Ok(BLOCK_BYTES_USIZE)) {
+        return Err(SourceError::Length { block, found });
+    }
+    let (Some(checksum), Some("SHA256")) = (&data.checksum, data.checksum_algorithm.as_deref()) else {
+        return Err(SourceError::NoChecksum { block });
+    };
+    let digest = Sha256::digest(&data.bytes);
+    if BASE64_STANDARD.encode(digest) != *checksum {
+        return Err(SourceError::Checksum { block });
+    }
+    Ok(data.bytes)
+}
+
+/// How long a get takes: a mean in which newer ones weigh more.
+#[derive(Default)]
+pub(super) struct Latency {
+    nanos: AtomicU64,
+}
+
+impl Latency {
+    fn record(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let mean = |old: u64| {
+            let kept = old.saturating_sub(old / 8);
+            Some(if old == 0 { took } else { kept.saturating_add(took / 8).max(1) })
+        };
+        // The closure always gives a value.
+        let _ = self.nanos.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mean);
+    }
+
+    /// `None` before the first get.
+    pub(super) fn mean(&self) -> Option<Duration> {
+        let nanos = self.nanos.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+}
