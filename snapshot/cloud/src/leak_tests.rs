@@ -266,6 +266,26 @@ async fn only_what_is_older_is_swept_and_listing_touches_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_holds_more_than_was_asked_for_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = cloud(20, 0).with_instance("i-2", &["vol-3"]);
+    cloud.world().ignores_filters = true;
+    let other = ScanId::random().unwrap();
+    let living = Process::start(folder.path(), &cloud);
+    let _lock = living.begin(&other);
+    let order = living.order(&other, "i-2", &["vol-3"]);
+    living.lifecycle.run(&order, &|_| ()).await.unwrap();
+    // Another scan comes and goes.
+    scan(&living).await;
+    assert_eq!(cloud.left().len(), 1, "the other scan's");
+    let all = SweepOptions { all: true, ..SweepOptions::default() };
+    living.purger.sweep(&all).await.unwrap();
+    assert_eq!(cloud.left().len(), 1, "the living scan's");
+    let world = cloud.world();
+    assert!(["snap-defender", "snap-copied", "snap-odd"].iter().all(|id| world.snapshots.contains_key(*id)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_pages_are_all_swept() {
     let folder = tempfile::tempdir().unwrap();
     let cloud = cloud(0, 0);

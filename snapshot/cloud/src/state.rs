@@ -498,6 +498,7 @@ mod tests {
         store
             .record(&[SnapshotRow { completed: Some(at(7)), gone: Some(at(8)), ..row("snap-1", &scan) }])
             .unwrap();
+        store.record(&[row("snap-1", &scan)]).unwrap();
         let expected = SnapshotRow { state: SnapshotState::Pending, gone: Some(at(8)), ..done };
         assert_eq!(store.snapshots(&scan).unwrap(), [expected]);
     }

@@ -176,3 +176,58 @@ impl Latency {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> BlockData {
+        let bytes = vec![7; BLOCK_BYTES_USIZE];
+        BlockData {
+            checksum: Some(BASE64_STANDARD.encode(Sha256::digest(&bytes))),
+            bytes,
+            data_length: Some(524_288),
+            checksum_algorithm: Some("SHA256".to_owned()),
+            request_id: None,
+        }
+    }
+
+    #[test]
+    fn a_block_is_what_was_announced_or_nothing() {
+        assert_eq!(verify(5, good()).unwrap(), good().bytes);
+        let with = |change: fn(&mut BlockData)| {
+            let mut data = good();
+            change(&mut data);
+            verify(5, data).unwrap_err()
+        };
+        // Short, and yet with the checksum of what came.
+        let short = with(|data| {
+            data.bytes.truncate(1000);
+            data.checksum = Some(BASE64_STANDARD.encode(Sha256::digest(&data.bytes)));
+        });
+        assert_eq!(short, SourceError::Length { block: 5, found: 1000 });
+        assert_eq!(
+            with(|data| data.data_length = Some(512)),
+            SourceError::Length { block: 5, found: 524_288 }
+        );
+        assert_eq!(
+            with(|data| data.data_length = Some(-1)),
+            SourceError::Length { block: 5, found: 524_288 }
+        );
+        assert_eq!(with(|data| data.bytes[9] = 8), SourceError::Checksum { block: 5 });
+        assert_eq!(with(|data| data.checksum = Some("x".to_owned())), SourceError::Checksum { block: 5 });
+        assert_eq!(with(|data| data.checksum = None), SourceError::NoChecksum { block: 5 });
+        assert_eq!(with(|data| data.checksum_algorithm = None), SourceError::NoChecksum { block: 5 });
+        let other = with(|data| data.checksum_algorithm = Some("MD5".to_owned()));
+        assert_eq!(other, SourceError::NoChecksum { block: 5 });
+    }
+
+    #[test]
+    fn the_checksum_is_what_another_tool_says() {
+        // `head -c 524288 /dev/zero | openssl dgst -sha256 -binary | base64`
+        let mut data = good();
+        data.bytes = vec![0; BLOCK_BYTES_USIZE];
+        data.checksum = Some("B4VNL+8pega6gWheZgwzLeNtXRjVRpJ9MNqtbX/aFUE=".to_owned());
+        assert!(verify(0, data).is_ok());
+    }
+}
