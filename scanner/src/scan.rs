@@ -135,6 +135,7 @@ pub fn scan(disks: &[Disk], options: &ScanOptions, progress: &Progress) -> Repor
         findings: Vec::new(),
         io: io(disks, entries),
         snapshots: Vec::new(),
+        cloud: None,
     };
     report.scan.complete = report.is_complete();
     report

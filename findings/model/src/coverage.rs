@@ -77,6 +77,15 @@ impl Reason {
         Self(Label::composed(format!("{words}: {cause}")))
     }
 
+    /// Words, and the name of a thing of the cloud or a code of its API behind a colon: `in state error`,
+    /// `ec2:CreateSnapshot: UnauthorizedOperation`. At most 128 characters of what such names are made of are shown.
+    #[must_use]
+    pub fn of_cloud(words: &'static str, name: &str) -> Self {
+        let allowed = |letter: &char| letter.is_ascii_alphanumeric() || " -_.:/()".contains(*letter);
+        let name: String = name.chars().filter(allowed).take(128).collect();
+        Self(Label::composed(format!("{words}: {name}")))
+    }
+
     /// The words.
     #[must_use]
     pub fn as_str(&self) -> &str {

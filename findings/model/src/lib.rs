@@ -29,6 +29,9 @@ pub use machine::{Kernel, Machine, OperatingSystem};
 pub use package::{Package, PackageKind};
 pub use path::{PathView, ShownPath, escape_path};
 pub use purl::Purl;
-pub use report::{Io, REPORT_SCHEMA, Report, Scan, Scanner, SnapshotReceipt, Tool};
+pub use report::{
+    CloudCalls, CloudCost, CloudLimits, CloudUse, DataLocality, Io, REPORT_SCHEMA, Report, Scan, Scanner,
+    SnapshotFate, SnapshotReceipt, Tool,
+};
 pub use sensitive::Sensitive;
 pub use text::{DiskText, Label, MAX_TEXT_CHARS};

@@ -24,8 +24,11 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What reading cost.
     pub io: Io,
-    /// The snapshots that were made, and how they went. Empty where images were scanned.
+    /// The snapshots that were read, and what became of them. Empty where images were scanned.
     pub snapshots: Vec<SnapshotReceipt>,
+    /// The cloud that the disks are in. None where images were scanned.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cloud: Option<CloudUse>,
 }
 
 impl Report {
@@ -106,13 +109,16 @@ pub struct Io {
     pub entries: u64,
 }
 
-/// A snapshot that was made for a scan.
+/// A snapshot that a scan read, and what became of it: the purge receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotReceipt {
     /// Its id.
     pub snapshot_id: DiskText,
     /// The volume that it was made of.
     pub volume_id: DiskText,
+    /// The device that the machine knows the volume by: `/dev/xvda`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device: Option<DiskText>,
     /// When it was asked for.
     pub created: Timestamp,
     /// When it could be read.
@@ -121,4 +127,122 @@ pub struct SnapshotReceipt {
     pub deleted: Option<Timestamp>,
     /// When it was seen to be gone.
     pub confirmed_gone: Option<Timestamp>,
+    /// From its creation to its end, or to the end of the scan.
+    pub lifetime_seconds: u64,
+    /// What became of it.
+    pub fate: SnapshotFate,
+    /// The cloud's code for why it was not deleted, where it was not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<DiskText>,
+    /// The tag by which its cost can be found in the bill: `CreatedBy=Microsoft Defender for Cloud`. None where it is not
+    /// ours.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cost_allocation_tag: Option<DiskText>,
+}
+
+/// What became of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotFate {
+    /// It was deleted and seen to be gone.
+    Gone,
+    /// It was deleted, and a rule of the Recycle Bin keeps it, at a cost.
+    InRecycleBin,
+    /// Its deletion was asked for, and it was not seen to be gone in time.
+    Requested,
+    /// The cloud refuses to delete it: it is locked, in use, or we may not.
+    Kept,
+    /// Its deletion could not be asked for.
+    NotRequested,
+    /// It was there before the scan, was only read, and stays.
+    ReadOnly,
+}
+
+impl SnapshotFate {
+    /// Whether something that the scan made may still be there.
+    #[must_use]
+    pub const fn is_left(self) -> bool {
+        !matches!(self, Self::Gone | Self::ReadOnly)
+    }
+}
+
+/// Where in a cloud the disks were, what was asked of it, and what that costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CloudUse {
+    /// `aws`.
+    pub provider: Label,
+    /// The account that the disks belong to.
+    pub account: DiskText,
+    /// The region that they are in.
+    pub region: DiskText,
+    /// The machine. None where snapshots were named.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub instance_id: Option<DiskText>,
+    /// Whether data stayed in its region.
+    pub locality: DataLocality,
+    /// What was asked.
+    pub calls: CloudCalls,
+    /// What it costs, in billionths of a dollar.
+    pub cost: CloudCost,
+    /// What the scan might have read and spent at most.
+    pub limits: CloudLimits,
+    /// Creating calls of which nobody knows yet whether they made a snapshot; `stillframe snapshots purge` looks again.
+    pub unknown_creations: u64,
+}
+
+/// Whether data stayed in its region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DataLocality {
+    /// The scanner runs in the region of the disks.
+    SameRegion,
+    /// The cloud is on this machine's loopback.
+    Loopback,
+    /// The operator allowed that data leaves the region.
+    CrossRegionAllowed,
+}
+
+/// Calls to the cloud, answered or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CloudCalls {
+    /// Reads of one block.
+    pub gets: u64,
+    /// Lists of written blocks.
+    pub lists: u64,
+    /// Descriptions of instances, volumes and snapshots.
+    pub describes: u64,
+    /// Calls that create or delete.
+    pub changes: u64,
+    /// Answers that said that it was too much.
+    pub throttles: u64,
+    /// Answers that failed otherwise in a way that another try may mend.
+    pub failures: u64,
+    /// Blocks that came with bytes other than announced, and were read again.
+    pub bad_blocks: u64,
+    /// Bytes of blocks that came.
+    pub block_bytes: u64,
+}
+
+/// What a scan costs, in billionths of a dollar, by the provider's list prices of its reference region.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CloudCost {
+    /// Reading blocks.
+    pub gets_nano_usd: u64,
+    /// Listing blocks.
+    pub lists_nano_usd: u64,
+    /// Keeping the snapshots for as long as they were kept; at most, since what an older snapshot has is not billed again.
+    pub storage_nano_usd: u64,
+    /// All of it.
+    pub total_nano_usd: u64,
+}
+
+/// Limits that the operator, or a default, set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CloudLimits {
+    /// Blocks.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_blocks: Option<u64>,
+    /// Dollars for reading, in billionths.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_cost_nano_usd: Option<u64>,
 }
