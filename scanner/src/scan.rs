@@ -19,7 +19,7 @@ use crate::mount::Mounts;
 use crate::progress::Progress;
 use crate::tree::{Opened, assemble};
 use crate::walk::{Limits, Outcome, walk};
-use stillframe_detectors::ledger::{error_fault, open_failure, row_fault};
+use stillframe_detectors::ledger::{budget_words, error_fault, open_failure, row_fault};
 
 /// How a scan is to be done.
 pub struct ScanOptions {
@@ -304,7 +304,7 @@ pub(crate) fn judge_faults(row: &mut Coverage, volume: &OpenVolume, walked: u64)
     // A reader may hide why it failed; a limit that was reached is the cause of all that follows.
     if let Some(exhausted) = volume.budget.exhausted() {
         row.status = Status::Partial;
-        row.reason = Some(Reason::words("the limit for this volume is used up"));
+        row.reason = Some(Reason::words(budget_words(exhausted)));
         row.push_fault(error_fault(&FsError::Read(ReadError::Budget(exhausted)), None));
     }
 }

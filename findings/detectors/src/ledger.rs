@@ -1,6 +1,6 @@
 //! Errors of the layers below as rows and faults of the coverage ledger.
 
-use stillframe_block::ReadError;
+use stillframe_block::{ExhaustedBudget, ReadError};
 use stillframe_bytes::{Fault, Quantity};
 use stillframe_fs::FsError;
 use stillframe_model::{Label, Reason, RowFault, ShownPath, Status, Value};
@@ -49,7 +49,7 @@ pub fn error_fault(error: &FsError, path: Option<ShownPath>) -> RowFault {
             RowFault { at: Some(*offset), ..words("the disk could not be read") }
         }
         FsError::Read(ReadError::Budget(exhausted)) => {
-            RowFault { found: Some(budget(*exhausted)), ..words(BUDGET) }
+            RowFault { found: Some(budget(*exhausted)), ..words(budget_words(*exhausted)) }
         }
         FsError::Unsupported(what) => {
             RowFault { found: Some(Value::Words(Label::new(what))), ..words("not supported") }
@@ -70,13 +70,25 @@ pub fn error_fault(error: &FsError, path: Option<ShownPath>) -> RowFault {
     RowFault { path, ..fault }
 }
 
-const BUDGET: &str = "the limit for this volume is used up";
-
-fn budget(exhausted: stillframe_block::ExhaustedBudget) -> Value {
-    use stillframe_block::ExhaustedBudget::{Bytes, Deadline, Reads};
+/// Which limit was reached.
+#[must_use]
+pub const fn budget_words(exhausted: ExhaustedBudget) -> &'static str {
     match exhausted {
-        Reads { cap } | Bytes { cap } => Value::Number(cap),
-        Deadline { seconds } => Value::Number(seconds),
+        ExhaustedBudget::Reads { .. } | ExhaustedBudget::Bytes { .. } | ExhaustedBudget::Deadline { .. } => {
+            "the limit for this volume is used up"
+        }
+        ExhaustedBudget::Blocks { .. } => "the limit of blocks for this scan is used up",
+        ExhaustedBudget::Cost { .. } => "the limit of cost for this scan is used up",
+    }
+}
+
+fn budget(exhausted: ExhaustedBudget) -> Value {
+    match exhausted {
+        ExhaustedBudget::Reads { cap } | ExhaustedBudget::Bytes { cap } | ExhaustedBudget::Blocks { cap } => {
+            Value::Number(cap)
+        }
+        ExhaustedBudget::Deadline { seconds } => Value::Number(seconds),
+        ExhaustedBudget::Cost { nano_dollars } => Value::Number(nano_dollars),
     }
 }
 
@@ -86,7 +98,9 @@ pub fn open_failure(error: &FsError) -> (Status, Reason) {
     match error {
         FsError::Unsupported(what) => (Status::Unsupported, Reason::words(what)),
         FsError::Encrypted(kind) => (Status::Encrypted, Reason::words(kind)),
-        FsError::Read(ReadError::Budget(_)) => (Status::Partial, Reason::words(BUDGET)),
+        FsError::Read(ReadError::Budget(exhausted)) => {
+            (Status::Partial, Reason::words(budget_words(*exhausted)))
+        }
         FsError::Read(ReadError::Io { .. }) => (Status::Partial, Reason::words("the disk could not be read")),
         FsError::Reader { what, .. } => {
             (Status::Corrupt, Reason::because("the filesystem cannot be opened", what))

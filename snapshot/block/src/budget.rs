@@ -72,6 +72,14 @@ impl BudgetSource {
         self.charge(0)
     }
 
+    /// Remembers a limit of the source below: a reader may hide why it failed.
+    fn note<T>(&self, answer: Result<T, ReadError>) -> Result<T, ReadError> {
+        if let Err(ReadError::Budget(exhausted)) = &answer {
+            let _ = self.exhausted.set(*exhausted);
+        }
+        answer
+    }
+
     fn waited(&self) -> Duration {
         Duration::from_millis(self.started_ms.load(Ordering::Relaxed))
     }
@@ -110,7 +118,7 @@ impl BlockSource for BudgetSource {
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         self.charge(buffer.len())?;
-        self.inner.read_exact_at(offset, buffer)
+        self.note(self.inner.read_exact_at(offset, buffer))
     }
 
     fn prefetch(&self, ranges: &[Range<u64>]) {
@@ -119,7 +127,7 @@ impl BlockSource for BudgetSource {
 
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {
         self.charge(0)?;
-        self.inner.next_written(offset)
+        self.note(self.inner.next_written(offset))
     }
 }
 
@@ -153,6 +161,16 @@ mod tests {
         assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
         source.restart_clock();
         assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
+    }
+
+    #[test]
+    fn a_limit_of_the_source_below_is_remembered() {
+        let inner = Arc::new(limited(Budget { reads: 1, ..Budget::default() }));
+        let source = BudgetSource::new(inner, Budget::default());
+        source.read_exact_at(0, &mut [0; 1]).unwrap();
+        assert_eq!(source.exhausted(), None);
+        assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
+        assert_eq!(source.exhausted(), Some(ExhaustedBudget::Reads { cap: 1 }));
     }
 
     #[test]

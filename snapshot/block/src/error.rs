@@ -26,7 +26,7 @@ pub enum ReadError {
         #[source]
         source: Arc<io::Error>,
     },
-    /// A limit set for this volume was reached.
+    /// A limit set for this volume, or for the whole scan, was reached.
     #[error("{0}")]
     Budget(ExhaustedBudget),
 }
@@ -68,6 +68,18 @@ pub enum ExhaustedBudget {
     Deadline {
         /// The limit.
         seconds: u64,
+    },
+    /// Too many blocks, of all disks of the scan together.
+    #[error("the scan's limit of {cap} blocks is used up")]
+    Blocks {
+        /// The limit.
+        cap: u64,
+    },
+    /// Too much money, for all disks of the scan together.
+    #[error("the scan's limit of {nano_dollars} billionths of a dollar is used up")]
+    Cost {
+        /// The limit, in billionths of a dollar.
+        nano_dollars: u64,
     },
 }
 

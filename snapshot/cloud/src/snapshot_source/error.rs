@@ -1,7 +1,7 @@
 use std::io;
 use std::sync::Arc;
 
-use stillframe_block::ReadError;
+use stillframe_block::{ExhaustedBudget, ReadError};
 
 use crate::api::{ApiError, ErrorKind};
 use crate::cost::NanoDollars;
@@ -72,7 +72,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The one inside a [`ReadError`], where one is.
+    /// The one inside a [`ReadError`], where one is. Limits are not: they are [`ReadError::Budget`].
     #[must_use]
     pub fn of(error: &ReadError) -> Option<&Self> {
         match error {
@@ -81,14 +81,22 @@ impl SourceError {
         }
     }
 
-    /// Whether a limit that the operator set is the cause, and not a failure.
-    #[must_use]
-    pub fn is_limit(&self) -> bool {
-        matches!(self, Self::BlockLimit { .. } | Self::CostLimit { .. })
+    /// For readers: where it was met, or which limit of the operator's is reached.
+    pub(super) fn at(self, offset: u64, len: usize) -> ReadError {
+        match self {
+            Self::BlockLimit { max } => ReadError::Budget(ExhaustedBudget::Blocks { cap: max }),
+            Self::CostLimit { max } => ReadError::Budget(ExhaustedBudget::Cost { nano_dollars: max.0 }),
+            other => ReadError::Io { offset, len, source: Arc::new(io::Error::other(other)) },
+        }
     }
 
-    pub(super) fn at(self, offset: u64, len: usize) -> ReadError {
-        ReadError::Io { offset, len, source: Arc::new(io::Error::other(self)) }
+    /// Whether no other block of the snapshot would fare better, so that asking again only costs: the snapshot is gone, we
+    /// may not, or the service does not answer, after all retries.
+    pub(super) fn ends_reading(&self) -> bool {
+        match self {
+            Self::Api(error) => !matches!(error.kind, ErrorKind::Invalid | ErrorKind::InvalidToken),
+            _ => false,
+        }
     }
 
     pub(super) fn is_stale_token(&self) -> bool {

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -28,21 +28,39 @@ pub(super) struct Fetch {
     pub(super) limit: Arc<ReadLimit>,
     pub(super) in_flight: Semaphore,
     pub(super) latency: Latency,
+    /// Set by the first failure that ends reading.
+    pub(super) ended: OnceLock<SourceError>,
 }
 
 impl Fetch {
+    /// The failure that ended reading, where one did.
+    fn check_ended(&self) -> Result<(), SourceError> {
+        self.ended.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    fn note(&self, error: &SourceError) {
+        if error.ends_reading() {
+            // The first one stays: it is the cause.
+            let _ = self.ended.set(error.clone());
+        }
+    }
+
     /// The block's verified bytes; `None` where it was never written.
     pub(super) async fn block(&self, index: &Index, block: u32) -> Result<Option<BlockBytes>, SourceError> {
         let mut relisted = false;
         loop {
             let Some((token, page)) = index.token(block, self).await? else { return Ok(None) };
+            self.check_ended()?;
             let _memory = self.in_flight.acquire().await.map_err(|_| SourceError::Ended)?;
             match retry(self.caller.retry, || self.get(block, &token)).await {
                 Err(error) if error.is_stale_token() && !relisted => {
                     relisted = true;
                     index.forget(block, &page);
                 }
-                answer => return answer.map(|bytes| Some(Arc::new(bytes))),
+                answer => {
+                    let answer = answer.inspect_err(|error| self.note(error));
+                    return answer.map(|bytes| Some(Arc::new(bytes)));
+                }
             }
         }
     }
@@ -105,7 +123,8 @@ impl Fetch {
         token: Option<String>,
     ) -> Result<BlockPage, SourceError> {
         let name = "ebs:ListSnapshotBlocks";
-        retry(self.caller.retry, || async {
+        self.check_ended()?;
+        let answer = retry(self.caller.retry, || async {
             self.limit.take_list()?;
             let call = || self.blocks.list_snapshot_blocks(&self.snapshot_id, starting_block, token.clone());
             let answer = self.caller.once(Operation::List, name, call).await;
@@ -120,7 +139,8 @@ impl Fetch {
             }
             Ok(page)
         })
-        .await
+        .await;
+        answer.inspect_err(|error| self.note(error))
     }
 }
 

@@ -19,7 +19,7 @@ mod tests;
 
 use std::ops::Range;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use stillframe_block::{BLOCK_BYTES, BlockSource, ReadError};
 use tokio::runtime::Handle;
@@ -91,6 +91,7 @@ impl EbsSource {
             limit,
             in_flight: Semaphore::new(slots),
             latency: Latency::default(),
+            ended: OnceLock::new(),
         };
         let first = fetch.list_page(0, None).await?;
         let found = first.volume_size_gib;
@@ -116,6 +117,13 @@ impl EbsSource {
     #[must_use]
     pub fn wasted_blocks(&self) -> u64 {
         self.shared.flights().wasted
+    }
+
+    /// Why no more of this snapshot can be read, where that is so: the first failure that a retry did not mend and that
+    /// other blocks would meet too. A limit that was reached is not one, and neither is a single bad block.
+    #[must_use]
+    pub fn failure(&self) -> Option<SourceError> {
+        self.shared.fetch.ended.get().cloned()
     }
 
     /// Fills `buffer` from the blocks at `offset`, for callers that are asynchronous themselves.

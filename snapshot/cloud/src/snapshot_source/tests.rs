@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use stillframe_block::ExhaustedBudget;
 use tokio::time::{Instant, advance};
 
 use super::*;
@@ -176,8 +177,9 @@ async fn limits_end_reading_by_name() {
         check_block(&opened, block).await;
     }
     let error = opened.source.read(3 * BLOCK, &mut [0; 1]).await.unwrap_err();
-    assert_eq!(SourceError::of(&error), Some(&SourceError::BlockLimit { max: 3 }));
-    assert!(SourceError::of(&error).unwrap().is_limit());
+    assert!(matches!(error, ReadError::Budget(ExhaustedBudget::Blocks { cap: 3 })), "{error:?}");
+    // A limit is no failure: what is there already can still be read.
+    assert_eq!(opened.source.failure(), None);
     assert_eq!((limit.blocks(), opened.fake.gets.load(Ordering::SeqCst)), (3, 3));
 
     // A list and two gets: 600 + 6,000; a third get would pass 9,000.
@@ -187,7 +189,7 @@ async fn limits_end_reading_by_name() {
     check_block(&opened, 0).await;
     check_block(&opened, 1).await;
     let error = opened.source.read(2 * BLOCK, &mut [0; 1]).await.unwrap_err();
-    assert_eq!(SourceError::of(&error), Some(&SourceError::CostLimit { max }));
+    assert!(matches!(error, ReadError::Budget(ExhaustedBudget::Cost { nano_dollars: 9_000 })), "{error:?}");
     assert_eq!(limit.spent(), NanoDollars(6_600));
 }
 
