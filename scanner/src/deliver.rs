@@ -10,7 +10,9 @@ use stillframe_block::BudgetSource;
 use stillframe_detectors::{
     Delivered, Delivery, Detector, Fact, FileSet, FolderMatcher, Found, Matcher, Sourced, StreamSink, Want,
 };
-use stillframe_fs::{FileContent, FileId, FileKind, FsError, MemoryContent, ReadOnlyFs, read_full};
+use stillframe_fs::{
+    FileContent, FileId, FileKind, FsError, MemoryContent, ReadAhead, ReadOnlyFs, read_full,
+};
 use stillframe_model::{Location, PathView};
 
 use crate::mount::Mounts;
@@ -163,8 +165,9 @@ impl FilesystemDelivery<'_> {
             groups.entry(one.id).or_default().push(one);
         }
         self.progress.add_wanted(u64::try_from(groups.len()).unwrap_or(u64::MAX));
-        let parts: Vec<Harvest> =
-            groups.into_values().collect::<Vec<_>>().par_iter().map(|g| self.group(g)).collect();
+        let groups: Vec<Vec<Wanted>> = groups.into_values().collect();
+        let read_ahead = ReadAhead::default();
+        let parts: Vec<Harvest> = groups.par_iter().map(|group| self.group(group, &read_ahead)).collect();
         let mut all = Harvest::default();
         for part in parts {
             all.facts.extend(part.facts);
@@ -173,7 +176,7 @@ impl FilesystemDelivery<'_> {
         all
     }
 
-    fn group(&self, names: &[Wanted]) -> Harvest {
+    fn group(&self, names: &[Wanted], read_ahead: &ReadAhead) -> Harvest {
         let mut delivered = Harvest::default();
         let uid = names
             .first()
@@ -196,7 +199,7 @@ impl FilesystemDelivery<'_> {
         let reading: Vec<&Call<'_>> =
             calls.iter().filter(|call| call.want.delivery != Delivery::Entry).collect();
         if is_file && !reading.is_empty() {
-            self.read(&reading, &mut delivered);
+            self.read(&reading, read_ahead, &mut delivered);
         }
         self.progress.add_read();
         delivered
@@ -209,13 +212,14 @@ impl FilesystemDelivery<'_> {
     }
 
     /// Opens a file once and serves all who want its content.
-    fn read(&self, calls: &[&Call<'_>], delivered: &mut Harvest) {
+    fn read(&self, calls: &[&Call<'_>], read_ahead: &ReadAhead, delivered: &mut Harvest) {
         let Some(first) = calls.first() else { return };
         let mut file = match self.guarded(|| self.fs.open(first.wanted.id)) {
             Ok(file) => file,
             Err(error) => return delivered.fault(first.wanted, error),
         };
-        let content = match self.guarded(|| read_in_order(&mut *file, calls, self.budget, delivered)) {
+        let content = self.guarded(|| read_in_order(&mut *file, read_ahead, calls, self.budget, delivered));
+        let content = match content {
             Ok(content) => content,
             Err(error) => return delivered.fault(first.wanted, error),
         };
@@ -263,6 +267,7 @@ struct Stream<'a> {
 /// wanted and not longer than the longest cap.
 fn read_in_order(
     file: &mut dyn FileContent,
+    read_ahead: &ReadAhead,
     calls: &[&Call<'_>],
     budget: &BudgetSource,
     delivered: &mut Harvest,
@@ -278,9 +283,11 @@ fn read_in_order(
     }
     let mut whole = Vec::new();
     let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(file.len_bytes()).unwrap_or(PIECE_BYTES)).max(1)];
+    let mut streamed = read_ahead.stream(file.len_bytes());
     let mut offset = 0_u64;
     loop {
         budget.check()?;
+        streamed.before_read(file, offset);
         let read = read_full(file, offset, &mut piece)?;
         let bytes = piece.get(..read).unwrap_or_default();
         if keep {

@@ -47,6 +47,12 @@ impl Disk {
         self.source.clone()
     }
 
+    /// What counts what is read of it.
+    #[must_use]
+    pub fn counter(&self) -> Arc<CountingSource> {
+        self.counting.clone()
+    }
+
     /// What was read of it so far.
     #[must_use]
     pub fn counts(&self) -> ReadCounts {

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use stillframe_block::BudgetSource;
-use stillframe_fs::{FileContent, FileId, FileKind, FsError, ReadOnlyFs};
+use stillframe_fs::{FileContent, FileId, FileKind, FsError, ReadAhead, ReadOnlyFs};
 use stillframe_model::{Coverage, PathView};
 
 use crate::Disk;
@@ -85,9 +85,10 @@ fn list(
     // In pieces: a long listing begins at once, and its hashes are not all kept.
     let to_read = lines.iter().filter(|line| is_content(line)).count();
     progress.add_wanted(if options.sha256 { u64::try_from(to_read).unwrap_or(0) } else { 0 });
+    let hashing = Hashing { volume, wanted: options.sha256, read_ahead: ReadAhead::default(), progress };
     for part in lines.chunks(4096) {
         let hashes: Vec<Result<String, FsError>> =
-            part.par_iter().map(|line| hash_of(volume, line, options.sha256, progress)).collect();
+            part.par_iter().map(|line| hashing.hash_of(line)).collect();
         for (line, hash) in part.iter().zip(hashes) {
             let hash = hash.unwrap_or_else(|error| {
                 faults.push((line.path.clone(), error));
@@ -144,30 +145,47 @@ fn is_content(line: &Line) -> bool {
     (line.kind == FileKind::File || line.stream.is_some()) && line.size.is_ok()
 }
 
-fn hash_of(volume: &OpenVolume, line: &Line, wanted: bool, progress: &Progress) -> Result<String, FsError> {
-    let fs = &*volume.fs;
-    if !wanted || !is_content(line) {
-        return Ok("-".to_owned());
+/// The hashing of one filesystem's files.
+struct Hashing<'a> {
+    volume: &'a OpenVolume,
+    /// Whether there is to be any.
+    wanted: bool,
+    read_ahead: ReadAhead,
+    progress: &'a Progress,
+}
+
+impl Hashing<'_> {
+    fn hash_of(&self, line: &Line) -> Result<String, FsError> {
+        let fs = &*self.volume.fs;
+        if !self.wanted || !is_content(line) {
+            return Ok("-".to_owned());
+        }
+        let hashed = catch_unwind(AssertUnwindSafe(|| {
+            let mut file = match &line.stream {
+                Some(name) => fs.open_stream(line.id, name)?,
+                None => fs.open(line.id)?,
+            };
+            sha256(&mut *file, &self.volume.budget, &self.read_ahead)
+        }));
+        self.progress.add_read();
+        hashed.unwrap_or(Err(FsError::Reader { reader: "reader", what: "the reader panicked on this file" }))
     }
-    let hashed = catch_unwind(AssertUnwindSafe(|| {
-        let mut file = match &line.stream {
-            Some(name) => fs.open_stream(line.id, name)?,
-            None => fs.open(line.id)?,
-        };
-        sha256(&mut *file, &volume.budget)
-    }));
-    progress.add_read();
-    hashed.unwrap_or(Err(FsError::Reader { reader: "reader", what: "the reader panicked on this file" }))
 }
 
 /// The SHA-256 of a file, in hexadecimal.
-fn sha256(file: &mut dyn FileContent, budget: &BudgetSource) -> Result<String, FsError> {
+fn sha256(
+    file: &mut dyn FileContent,
+    budget: &BudgetSource,
+    read_ahead: &ReadAhead,
+) -> Result<String, FsError> {
     let mut hash = Sha256::new();
     let len = file.len_bytes();
     let mut piece = vec![0; usize::try_from(len).unwrap_or(usize::MAX).clamp(1, PIECE_BYTES)];
+    let mut streamed = read_ahead.stream(len);
     let mut offset = 0_u64;
     while offset < len {
         budget.check()?;
+        streamed.before_read(file, offset);
         let read = stillframe_fs::read_full(file, offset, &mut piece)?;
         if read == 0 {
             return Err(stillframe_bytes::Fault::new("file length", offset, len, offset).into());

@@ -2,9 +2,10 @@
 //!
 //! [`Disk`]s are opened, [`layout`] says what lies on them, each filesystem is opened behind a budget, [`tree`] puts them
 //! together as the machine sees them, [`walk`] goes over each once, [`deliver`] reads what the detectors want, and
-//! [`scan`] makes the report of it. Nothing here prints or exits: that is the program's part, in [`cli`].
+//! [`scan`] makes the report of it. [`cloud`] gets the disks of machines that run in one. Nothing here prints or exits: that is the program's part, in [`cli`].
 
 pub mod cli;
+pub mod cloud;
 pub mod deliver;
 pub mod disk;
 pub mod files;

@@ -1,10 +1,21 @@
 //! How far a scan is, for whoever wants to watch: counters that the scan moves and another thread reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the disks have cost so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Bytes read.
+    pub bytes: u64,
+    /// What else is worth watching: calls, dollars.
+    pub note: Option<String>,
+}
+
+type Measure = Arc<dyn Fn() -> Measured + Send + Sync>;
 
 /// Counters of a running scan.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Progress {
     stage: Mutex<String>,
     /// Directory entries walked.
@@ -12,6 +23,7 @@ pub struct Progress {
     /// Wanted files that were read, and how many there are in all.
     files_read: AtomicU64,
     files_wanted: AtomicU64,
+    measure: Mutex<Option<Measure>>,
 }
 
 /// What [`Progress`] said at one moment.
@@ -25,12 +37,19 @@ pub struct Snapshot {
     pub files_read: u64,
     /// Wanted files in all.
     pub files_wanted: u64,
+    /// What the disks have cost.
+    pub measured: Measured,
 }
 
 impl Progress {
     /// Says what is being done now.
     pub fn set_stage(&self, stage: String) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    /// Sets who knows what the disks cost, from now on.
+    pub fn measure(&self, measure: impl Fn() -> Measured + Send + Sync + 'static) {
+        *self.measure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(measure));
     }
 
     /// Counts entries that were walked.
@@ -51,11 +70,13 @@ impl Progress {
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        let measure = self.measure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Snapshot {
             stage: self.stage.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             entries: self.entries.load(Ordering::Relaxed),
             files_read: self.files_read.load(Ordering::Relaxed),
             files_wanted: self.files_wanted.load(Ordering::Relaxed),
+            measured: measure.map(|measure| measure()).unwrap_or_default(),
         }
     }
 }

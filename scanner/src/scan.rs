@@ -23,6 +23,8 @@ use stillframe_detectors::ledger::{budget_words, error_fault, open_failure, row_
 
 /// How a scan is to be done.
 pub struct ScanOptions {
+    /// The scan's name: a UUID, as [`ScanOptions::new`] makes it.
+    pub id: String,
     /// What to look for.
     pub scanners: Vec<Scanner>,
     /// What reading one volume may cost.
@@ -42,6 +44,7 @@ impl ScanOptions {
     #[must_use]
     pub fn new(key: FingerprintKey) -> Self {
         Self {
+            id: scan_id(),
             scanners: vec![Scanner::Inventory],
             budget: Budget::default(),
             limits: Limits::default(),
@@ -120,7 +123,7 @@ pub fn scan(disks: &[Disk], options: &ScanOptions, progress: &Progress) -> Repor
     let mut report = Report {
         schema: Label::new(REPORT_SCHEMA),
         scan: Scan {
-            id: DiskText::new(&scan_id()),
+            id: DiskText::new(&options.id),
             tool: Tool { name: Label::new("stillframe"), version: Label::new(env!("CARGO_PKG_VERSION")) },
             started,
             finished: Timestamp::now(),
@@ -139,6 +142,13 @@ pub fn scan(disks: &[Disk], options: &ScanOptions, progress: &Progress) -> Repor
     };
     report.scan.complete = report.is_complete();
     report
+}
+
+/// Adds rows about disks that were not among those scanned.
+pub(crate) fn add_rows(report: &mut Report, rows: Vec<Coverage>) {
+    report.coverage.extend(rows);
+    order(&mut report.coverage);
+    report.scan.complete = report.is_complete();
 }
 
 /// Looks at the disks and opens their filesystems without walking them: what a scan would read, and what it could not.

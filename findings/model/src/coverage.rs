@@ -43,6 +43,8 @@ pub enum Status {
     Unsupported,
     /// Damaged, or made to mislead.
     Corrupt,
+    /// Nothing of it was read: a device or a call failed.
+    Failed,
 }
 
 impl Status {

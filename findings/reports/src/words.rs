@@ -1,6 +1,6 @@
 //! The names of the model's enumerations, as people read them.
 
-use stillframe_model::{CoverageKind, Severity, Status};
+use stillframe_model::{CoverageKind, Severity, SnapshotFate, Status};
 
 pub(crate) const fn status(status: Status) -> &'static str {
     match status {
@@ -10,6 +10,7 @@ pub(crate) const fn status(status: Status) -> &'static str {
         Status::Encrypted => "encrypted",
         Status::Unsupported => "unsupported",
         Status::Corrupt => "corrupt",
+        Status::Failed => "failed",
     }
 }
 
@@ -33,5 +34,17 @@ pub(crate) const fn coverage_kind(kind: CoverageKind) -> &'static str {
         CoverageKind::PackageDatabase => "package database",
         CoverageKind::ContainerStorage => "container storage",
         CoverageKind::Scanner => "scanner",
+    }
+}
+
+/// As the JSON report has it: it stands where programs read it.
+pub(crate) const fn snapshot_fate(fate: SnapshotFate) -> &'static str {
+    match fate {
+        SnapshotFate::Gone => "gone",
+        SnapshotFate::InRecycleBin => "in_recycle_bin",
+        SnapshotFate::Requested => "requested",
+        SnapshotFate::Kept => "kept",
+        SnapshotFate::NotRequested => "not_requested",
+        SnapshotFate::ReadOnly => "read_only",
     }
 }

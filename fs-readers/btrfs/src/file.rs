@@ -1,8 +1,10 @@
 //! The content of files: extents in order, each sector checked against the checksum tree (On-disk format, "Checksum
 //! item") unless the inode says that it has no checksums.
 
+use std::ops::Range;
+
 use stillframe_bytes::{Fault, Structure};
-use stillframe_fs::{FileContent, FsError};
+use stillframe_fs::{FileContent, FsError, HINT_EXTENTS_AT_MOST};
 
 use crate::compression::Compression;
 use crate::extent::{Content, Extent, Packed};
@@ -164,6 +166,56 @@ impl FileContent for BtrfsFile<'_> {
         };
         self.read_range(offset, wanted)?;
         Ok(wanted.len())
+    }
+
+    fn will_read(&mut self, range: Range<u64>) {
+        let range = range.start..range.end.min(self.inode.size_bytes);
+        if self.store.wants_hints()
+            && let Ok(hints) = self.device_ranges(&range)
+        {
+            self.store.prefetch(&hints);
+        }
+    }
+}
+
+impl BtrfsFile<'_> {
+    /// Where the extents of `range` lie on the device; a compressed one whole, since it is read so.
+    fn device_ranges(&self, range: &Range<u64>) -> Result<Vec<Range<u64>>, FsError> {
+        let first = Key::new(self.inode.number, EXTENT_DATA, range.start);
+        let mut cursor = Cursor::seek_before(self.store, self.tree, first)?;
+        let mut hints = Vec::new();
+        let mut previous_end = 0;
+        let mut items = 0_usize;
+        while let Some((key, item)) = cursor.item() {
+            if key >= Key::new(self.inode.number, EXTENT_DATA, range.end) || items > HINT_EXTENTS_AT_MOST {
+                break;
+            }
+            items = items.saturating_add(1);
+            if (key.object, key.kind) == (self.inode.number, EXTENT_DATA) {
+                let extent = Extent::parse(key.offset, &item, self.store.superblock.sector_bytes)?;
+                if extent.start < previous_end {
+                    break;
+                }
+                previous_end = extent.end();
+                let (start, end) = (extent.start.max(range.start), extent.end().min(range.end));
+                let goes_on = start >= end
+                    || match &extent.source {
+                        Content::Zeros | Content::Inline { .. } => true,
+                        Content::Plain { logical } => {
+                            let logical = logical.saturating_add(start.saturating_sub(extent.start));
+                            self.store.add_hints(&mut hints, logical, end.saturating_sub(start))
+                        }
+                        Content::Compressed { packed, .. } => {
+                            self.store.add_hints(&mut hints, packed.logical, packed.disk_bytes)
+                        }
+                    };
+                if !goes_on {
+                    break;
+                }
+            }
+            cursor.advance()?;
+        }
+        Ok(hints)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Nodes and data by logical address: copies on the device, checksums, and a small cache of nodes.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
-use stillframe_fs::FsError;
+use stillframe_fs::{FsError, extent_hints};
 
 use crate::chunks::ChunkMap;
 use crate::node::Node;
@@ -131,6 +132,33 @@ impl Store {
             }
         }
         Err(first_error.unwrap_or(FsError::Unsupported("btrfs over several devices")))
+    }
+
+    /// Whether [`Self::prefetch`] does anything.
+    pub(crate) fn wants_hints(&self) -> bool {
+        self.source.wants_hints()
+    }
+
+    /// A hint that these bytes of the device will be read.
+    pub(crate) fn prefetch(&self, ranges: &[Range<u64>]) {
+        self.source.prefetch(ranges);
+    }
+
+    /// Adds the places of `len_bytes` at `logical` to what a hint names: of the first copy, which is read before any
+    /// other. `false` where no more are taken.
+    pub(crate) fn add_hints(&self, hints: &mut Vec<Range<u64>>, logical: u64, len_bytes: u64) -> bool {
+        let end = logical.saturating_add(len_bytes);
+        let mut at = logical;
+        while at < end {
+            let Ok((mut copies, left)) = self.chunks.locate(at) else { return false };
+            let len = left.min(end.saturating_sub(at));
+            let Some(place) = copies.next().filter(|_| len > 0) else { return false };
+            if !extent_hints(hints, place..place.saturating_add(len)) {
+                return false;
+            }
+            at = at.saturating_add(len);
+        }
+        true
     }
 
     /// How much of `len_bytes` at `logical` lies in one chunk.

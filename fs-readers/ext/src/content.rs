@@ -1,7 +1,9 @@
 //! The bytes of a regular file.
 
+use std::ops::Range;
+
 use stillframe_block::BlockSource;
-use stillframe_fs::{FileContent, FsError};
+use stillframe_fs::{FileContent, FsError, extent_hints};
 
 use crate::block_map::BlockMap;
 use crate::inode::Inode;
@@ -87,5 +89,33 @@ impl FileContent for Content<'_> {
             read_blocks(self.volume, &mut BlockMap::new(self.volume, &self.inode), offset, buffer)?;
         }
         Ok(take)
+    }
+
+    fn will_read(&mut self, range: Range<u64>) {
+        let source = &self.volume.source;
+        if !source.wants_hints() || self.inode.has_inline_data() {
+            return;
+        }
+        let block_bytes = u64::from(self.volume.superblock.block_bytes);
+        let end = range.end.min(self.inode.size_bytes);
+        let mut map = BlockMap::new(self.volume, &self.inode);
+        let mut hints = Vec::new();
+        let mut at = range.start;
+        while at < end {
+            // Damage is for the read to meet.
+            let Ok(run) = map.run(at.checked_div(block_bytes).unwrap_or(0)) else { break };
+            let within = at.checked_rem(block_bytes).unwrap_or(0);
+            // A run has one block at least: each turn goes on.
+            let len = run.len_blocks.saturating_mul(block_bytes).saturating_sub(within);
+            let len = len.min(end.saturating_sub(at)).max(1);
+            if let Some(start) = run.start {
+                let start = start.saturating_mul(block_bytes).saturating_add(within);
+                if !extent_hints(&mut hints, start..start.saturating_add(len)) {
+                    break;
+                }
+            }
+            at = at.saturating_add(len);
+        }
+        source.prefetch(&hints);
     }
 }

@@ -47,6 +47,24 @@ impl OverlaySource {
         Self { inner, block_bytes: u64::from(block_bytes), blocks }
     }
 
+    /// Where the bytes of `range` are read from: what the journal holds, and all between from their own place.
+    fn sources_of(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let mut sources = Vec::new();
+        let mut at = range.start;
+        let first = at.checked_div(self.block_bytes).unwrap_or(0);
+        for (number, block) in self.blocks.range(first..) {
+            let start = number.saturating_mul(self.block_bytes);
+            if start >= range.end {
+                break;
+            }
+            sources.extend((at < start).then_some(at..start));
+            sources.push(block.copy_at..block.copy_at.saturating_add(self.block_bytes));
+            at = start.saturating_add(self.block_bytes);
+        }
+        sources.extend((at < range.end).then_some(at..range.end));
+        sources
+    }
+
     /// The whole content of a journalled block.
     fn journalled(&self, block: &JournalledBlock) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; usize::try_from(self.block_bytes).unwrap_or(0)];
@@ -103,7 +121,12 @@ impl BlockSource for OverlaySource {
     }
 
     fn prefetch(&self, ranges: &[Range<u64>]) {
-        self.inner.prefetch(ranges);
+        let ranges: Vec<_> = ranges.iter().flat_map(|range| self.sources_of(range)).collect();
+        self.inner.prefetch(&ranges);
+    }
+
+    fn wants_hints(&self) -> bool {
+        self.inner.wants_hints()
     }
 
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {

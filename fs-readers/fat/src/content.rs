@@ -1,7 +1,9 @@
 //! The bytes of a file.
 
+use std::ops::Range;
+
 use stillframe_bytes::Fault;
-use stillframe_fs::{FileContent, FsError};
+use stillframe_fs::{FileContent, FsError, extent_hints};
 
 use crate::FatReader;
 use crate::directory::ShortEntry;
@@ -65,5 +67,23 @@ impl FileContent for Content<'_> {
             rest = later;
         }
         Ok(len)
+    }
+
+    fn will_read(&mut self, range: Range<u64>) {
+        if !self.fs.source.wants_hints() {
+            return;
+        }
+        let end = range.end.min(self.size_bytes);
+        let mut hints = Vec::new();
+        let mut offset = range.start;
+        while offset < end {
+            let Some((at, len)) = self.position(offset).filter(|(_, len)| *len > 0) else { break };
+            let len = len.min(end.saturating_sub(offset));
+            if !extent_hints(&mut hints, at..at.saturating_add(len)) {
+                break;
+            }
+            offset = offset.saturating_add(len);
+        }
+        self.fs.source.prefetch(&hints);
     }
 }

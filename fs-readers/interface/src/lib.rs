@@ -6,11 +6,13 @@
 
 mod error;
 mod memory;
+mod read_ahead;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 pub use error::FsError;
 pub use memory::MemoryContent;
+pub use read_ahead::{HINT_EXTENTS_AT_MOST, ReadAhead, Streamed, extent_hints};
 
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -160,6 +162,10 @@ pub trait FileContent: Send {
     /// [`FsError`] where any byte of the range cannot be read as the kernel would read it. Then `buffer` holds nothing
     /// of value: a reader gives right bytes or none.
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, FsError>;
+
+    /// A hint that these bytes of the file will be read soon, so that a source that fetches may begin. Reads what tells
+    /// where they lie, and not the bytes; what goes wrong is left for the read to meet. May do nothing.
+    fn will_read(&mut self, _range: Range<u64>) {}
 }
 
 /// A filesystem that can be read by many threads.
@@ -261,10 +267,13 @@ pub fn read_whole(file: &mut dyn FileContent, cap_bytes: u64) -> Result<Vec<u8>,
         return Err(limit);
     }
     // A claimed size is not a reason to take memory: the content must be there first.
+    let read_ahead = ReadAhead::default();
+    let mut streamed = read_ahead.stream(len);
     let mut content = Vec::new();
     let mut chunk = vec![0; usize::try_from(len.clamp(1, 1 << 20)).map_err(|_| limit)?];
     loop {
         let offset = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        streamed.before_read(file, offset);
         let read = read_full(file, offset, &mut chunk)?;
         content.extend_from_slice(chunk.get(..read).unwrap_or_default());
         if read < chunk.len() || offset.saturating_add(u64::try_from(read).unwrap_or(0)) >= len {

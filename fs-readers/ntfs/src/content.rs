@@ -3,8 +3,10 @@
 //! A compressed attribute is cut into units of 2^n clusters. A unit that has all its clusters is stored as it is, one
 //! that has none is zeros, and one that has fewer holds LZNT1 in those, followed by a hole.
 
+use std::ops::Range;
+
 use stillframe_bytes::{Fault, Structure};
-use stillframe_fs::{FileContent, FsError};
+use stillframe_fs::{FileContent, FsError, extent_hints};
 
 use crate::lznt1;
 use crate::record::{Body, Stream};
@@ -92,6 +94,30 @@ impl FileContent for Content<'_> {
             }
         }
         Ok(len)
+    }
+
+    fn will_read(&mut self, range: Range<u64>) {
+        let source = &self.volume.source;
+        let Body::Runs(runs) = &self.stream.body else { return };
+        if !source.wants_hints() {
+            return;
+        }
+        let end = range.end.min(self.stream.size).min(self.stream.initialized);
+        let (start, end) = match &self.unit {
+            None => (range.start, end),
+            // A unit is read whole.
+            Some(unit) => (
+                range.start.saturating_sub(range.start.checked_rem(unit.bytes).unwrap_or(0)),
+                end.checked_next_multiple_of(unit.bytes).unwrap_or(end),
+            ),
+        };
+        let mut hints = Vec::new();
+        for range in runs.volume_ranges(start, end) {
+            if !extent_hints(&mut hints, range) {
+                break;
+            }
+        }
+        source.prefetch(&hints);
     }
 }
 

@@ -3,6 +3,8 @@
 //! Mapping pairs as libyal's libfsntfs documentation, "Data runs", describes them. They are decoded here and not by
 //! the `ntfs` crate, which takes a run at cluster 0 (`$Boot`) for a hole.
 
+use std::ops::Range;
+
 use stillframe_block::BlockSource;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::FsError;
@@ -124,6 +126,18 @@ impl Runs {
         let cluster = offset.checked_div(self.cluster_bytes)?;
         let lcn = self.pieces(cluster, cluster.saturating_add(1)).next()?.lcn?;
         lcn.checked_mul(self.cluster_bytes)?.checked_add(offset.checked_rem(self.cluster_bytes)?)
+    }
+
+    /// Where on the volume the bytes from `start` to before `end` lie, but for holes.
+    pub(crate) fn volume_ranges(&self, start: u64, end: u64) -> impl Iterator<Item = Range<u64>> + '_ {
+        let first = start.checked_div(self.cluster_bytes).unwrap_or(0);
+        self.pieces(first, end.div_ceil(self.cluster_bytes.max(1))).filter_map(move |piece| {
+            let at = piece.first.saturating_mul(self.cluster_bytes);
+            let len = piece.clusters.saturating_mul(self.cluster_bytes);
+            let on_volume = piece.lcn?.saturating_mul(self.cluster_bytes);
+            let (skipped, kept) = (start.saturating_sub(at), end.saturating_sub(at).min(len));
+            Some(on_volume.saturating_add(skipped)..on_volume.saturating_add(kept))
+        })
     }
 
     /// Fills `buffer` with the bytes at `offset`; holes are zeros.

@@ -4,9 +4,11 @@
 //! All extents of a fork are collected, sorted as the disk has them, so that a read needs one search. What is out of
 //! order, overlaps, or lies outside the volume is a fault: a hole is never guessed.
 
+use std::ops::Range;
+
 use stillframe_block::ReadError;
 use stillframe_bytes::{Fault, Quantity, Structure};
-use stillframe_fs::FsError;
+use stillframe_fs::{FsError, extent_hints};
 
 use crate::inode::{Format, Inode};
 use crate::superblock::{Superblock, checksum_matches};
@@ -107,6 +109,29 @@ pub(crate) fn read_mapped(
     }
     rest.fill(0);
     Ok(())
+}
+
+/// Where on the volume the bytes of `range` lie, but for what was never written.
+pub(crate) fn volume_ranges(extents: &[Extent], block_bytes: u64, range: &Range<u64>) -> Vec<Range<u64>> {
+    let mut hints = Vec::new();
+    let Some(first_block) = range.start.checked_div(block_bytes) else { return hints };
+    let first = extents.partition_point(|extent| extent.end() <= first_block);
+    for extent in extents.get(first..).unwrap_or_default() {
+        let (start, end) =
+            (extent.file_block.saturating_mul(block_bytes), extent.end().saturating_mul(block_bytes));
+        if start >= range.end {
+            break;
+        }
+        if extent.is_unwritten {
+            continue;
+        }
+        let on_volume =
+            |at: u64| extent.volume_offset.saturating_add(at.clamp(start, end).saturating_sub(start));
+        if !extent_hints(&mut hints, on_volume(range.start)..on_volume(range.end)) {
+            break;
+        }
+    }
+    hints
 }
 
 struct Collector<'a> {

@@ -15,7 +15,7 @@ mod superblock;
 mod symlink;
 mod volume;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use stillframe_block::BlockSource;
@@ -158,5 +158,12 @@ impl FileContent for XfsFile<'_> {
         };
         extents::read_mapped(self.volume, &self.extents, self.block_bytes, offset, wanted)?;
         Ok(wanted.len())
+    }
+
+    fn will_read(&mut self, range: Range<u64>) {
+        if self.volume.wants_hints() {
+            let range = range.start..range.end.min(self.len_bytes);
+            self.volume.prefetch(&extents::volume_ranges(&self.extents, self.block_bytes, &range));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The volume as replaying its log leaves it: the source below, and the sectors that the log changes over it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stillframe_block::{BlockSource, ReadError};
@@ -76,7 +77,17 @@ impl Volume {
         Ok(())
     }
 
-    /// The same for small structures that lie close to each other: reads the whole window around them, once.
+    /// Whether [`Self::prefetch`] does anything.
+    pub(crate) fn wants_hints(&self) -> bool {
+        self.source.wants_hints()
+    }
+
+    /// A hint that these bytes will be read. What the log changed is in memory beside them, and not instead of them.
+    pub(crate) fn prefetch(&self, ranges: &[Range<u64>]) {
+        self.source.prefetch(ranges);
+    }
+
+    /// [`Self::read`] for small structures that lie close to each other: reads the whole window around them, once.
     pub(crate) fn read_clustered(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         let number = offset / WINDOW_BYTES;
         let start = number.saturating_mul(WINDOW_BYTES);

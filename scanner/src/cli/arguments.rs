@@ -6,6 +6,10 @@ use clap_complete::Shell;
 use stillframe_model::{Scanner, Severity};
 use stillframe_reports::Format;
 
+use super::cloud::arguments::{
+    AwsCommand, InstanceArguments, InstancesArguments, SnapshotArguments, SnapshotsCommand,
+};
+
 /// Reads the disks of a machine from the side and says what is on them, and what could not be read.
 ///
 /// No agent, no mount, no write. What leaves is metadata: no byte of any file's content.
@@ -63,6 +67,14 @@ pub enum Command {
     /// Scan a machine and report what is on it
     #[command(subcommand)]
     Scan(ScanTarget),
+    /// List the instances of a region, and what a scan of each would read
+    Instances(InstancesArguments),
+    /// Find and delete snapshots that scans left behind
+    #[command(subcommand)]
+    Snapshots(SnapshotsCommand),
+    /// What AWS must allow, and whether it does
+    #[command(subcommand)]
+    Aws(AwsCommand),
     /// Show disks, partitions and filesystems, and what a scan would read
     Layout(LayoutArguments),
     /// List every file, for comparison with other readers
@@ -84,6 +96,10 @@ pub enum Command {
 pub enum ScanTarget {
     /// Scan disk images; several are the disks of one machine
     Image(ImageArguments),
+    /// Take snapshots of a running instance's disks, read them in their region, and delete them
+    Instance(Box<InstanceArguments>),
+    /// Read EBS snapshots that are there; several are the disks of one machine
+    Snapshot(Box<SnapshotArguments>),
 }
 
 /// The disks to read.
@@ -92,6 +108,14 @@ pub struct Disks {
     /// Raw disk images or block devices; several are the disks of one machine
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// How they are read.
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// How disks are read.
+#[derive(Debug, Clone, Args)]
+pub struct Reading {
     /// Memory for blocks that were read, in MiB
     #[arg(long, default_value_t = 48, value_name = "MIB", value_parser = clap::value_parser!(u64).range(4..=65536))]
     pub cache: u64,
@@ -100,7 +124,13 @@ pub struct Disks {
     pub volume_deadline: u64,
 }
 
-impl Disks {
+impl Reading {
+    /// The memory in bytes.
+    #[must_use]
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.saturating_mul(1 << 20)
+    }
+
     /// What reading one volume may cost.
     #[must_use]
     pub fn budget(&self) -> stillframe_block::Budget {

@@ -1,18 +1,21 @@
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use stillframe_model::{Coverage, FingerprintKey};
+use stillframe_model::{Coverage, FingerprintKey, Report};
 use stillframe_reports::{Options, write_coverage};
 
 use super::arguments::{
-    Arguments, Command, Disks, FilesArguments, Global, ImageArguments, LayoutArguments, ScanTarget,
+    Arguments, Command, Disks, FilesArguments, Global, ImageArguments, LayoutArguments, ScanArguments,
+    ScanTarget,
 };
+use super::cloud;
+use super::cloud::arguments::{AwsCommand, SnapshotsCommand};
 use super::failure::Failure;
-use super::output::{OnTerminal, report, to_stdout, use_color, width};
+use super::output::{OnTerminal, printed, report, to_stdout, use_color, width};
 use super::watch::watch;
 use super::{EXIT_CLEAN, EXIT_FINDINGS, EXIT_INCOMPLETE};
 use crate::files::{FilesOptions, files};
-use crate::progress::Progress;
+use crate::progress::{Measured, Progress};
 use crate::scan::ScanOptions;
 use crate::{Disk, key};
 
@@ -21,6 +24,15 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
     let global = arguments.global;
     match arguments.command {
         Command::Scan(ScanTarget::Image(image)) => scan_image(&global, &image),
+        Command::Scan(ScanTarget::Instance(arguments)) => cloud::scan::instance(&global, &arguments),
+        Command::Scan(ScanTarget::Snapshot(arguments)) => cloud::scan::snapshot(&global, &arguments),
+        Command::Instances(arguments) => cloud::instances::list(&global, &arguments),
+        Command::Snapshots(SnapshotsCommand::List(arguments)) => cloud::leftovers::list(&global, &arguments),
+        Command::Snapshots(SnapshotsCommand::Purge(arguments)) => {
+            cloud::leftovers::purge(&global, &arguments)
+        }
+        Command::Aws(AwsCommand::Policy(arguments)) => cloud::account::policy(&global, &arguments),
+        Command::Aws(AwsCommand::Preflight(arguments)) => cloud::account::preflight(&global, &arguments),
         Command::Layout(arguments) => layout(&global, &arguments),
         Command::Files(arguments) => list_files(&global, &arguments),
         Command::Completions { shell } => completions(shell),
@@ -29,7 +41,7 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
 }
 
 fn open(disks: &Disks) -> Result<Vec<Disk>, Failure> {
-    Disk::open_all(&disks.paths, disks.cache.saturating_mul(1 << 20)).map_err(|error| Failure::open(&error))
+    Disk::open_all(&disks.paths, disks.reading.cache_bytes()).map_err(|error| Failure::open(&error))
 }
 
 fn scan_image(global: &Global, arguments: &ImageArguments) -> Result<u8, Failure> {
@@ -37,27 +49,48 @@ fn scan_image(global: &Global, arguments: &ImageArguments) -> Result<u8, Failure
     let wanted = &arguments.scan;
     let mut options = ScanOptions::new(fingerprint_key(wanted.fingerprint_key_file.as_deref())?);
     options.scanners.clone_from(&wanted.scanners);
-    options.budget = arguments.disks.budget();
+    options.budget = arguments.disks.reading.budget();
     options.excluded.clone_from(&wanted.exclude);
     options.show_user_paths = wanted.show_user_paths;
     let progress = Progress::default();
-    let made = watch(global, &disks, &progress, || crate::scan(&disks, &options, &progress));
-    let is_met = |name: &&String| made.coverage.iter().any(|row| row.name.as_str() == name.as_str());
-    if let Some(unknown) = wanted.exclude.iter().find(|name| !is_met(name)) {
-        return Err(Failure::no_such_volume(unknown));
-    }
-    let written = Options {
-        color: use_color(global, wanted.output.is_some()),
-        width: width(),
-        verbose: global.verbose > 0,
-        list_packages: wanted.list_packages,
-    };
-    report(&made, wanted.format, &written, wanted.output.as_deref())?;
+    progress.measure(bytes_of(&disks));
+    let made = watch(global, &progress, || crate::scan(&disks, &options, &progress));
+    check_excluded(wanted, &made)?;
+    write_report(global, wanted, &made, wanted.output.as_deref())?;
     let has_findings = wanted.fail_on.is_some_and(|threshold| made.has_findings_from(threshold));
     Ok(exit_code(made.is_complete(), has_findings))
 }
 
-const fn exit_code(is_complete: bool, has_findings: bool) -> u8 {
+/// What was excluded must be there, or what was meant would have been read.
+pub(super) fn check_excluded(wanted: &ScanArguments, made: &Report) -> Result<(), Failure> {
+    let is_met = |name: &&String| made.coverage.iter().any(|row| row.name.as_str() == name.as_str());
+    match wanted.exclude.iter().find(|name| !is_met(name)) {
+        Some(unknown) => Err(Failure::no_such_volume(unknown)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn write_report(
+    global: &Global,
+    wanted: &ScanArguments,
+    made: &Report,
+    output: Option<&Path>,
+) -> Result<(), Failure> {
+    let written = Options {
+        color: use_color(global, output.is_some()),
+        width: width(),
+        verbose: global.verbose > 0,
+        list_packages: wanted.list_packages,
+    };
+    report(made, wanted.format, &written, output)
+}
+
+fn bytes_of(disks: &[Disk]) -> impl Fn() -> Measured + Send + Sync + 'static {
+    let counters: Vec<_> = disks.iter().map(Disk::counter).collect();
+    move || Measured { bytes: counters.iter().map(|counter| counter.counts().bytes).sum(), note: None }
+}
+
+pub(super) const fn exit_code(is_complete: bool, has_findings: bool) -> u8 {
     match (is_complete, has_findings) {
         (false, _) => EXIT_INCOMPLETE,
         (true, true) => EXIT_FINDINGS,
@@ -65,7 +98,7 @@ const fn exit_code(is_complete: bool, has_findings: bool) -> u8 {
     }
 }
 
-fn fingerprint_key(given: Option<&Path>) -> Result<FingerprintKey, Failure> {
+pub(super) fn fingerprint_key(given: Option<&Path>) -> Result<FingerprintKey, Failure> {
     let key = match given {
         Some(path) => key::load(path),
         None => key::state_directory().and_then(|state| key::load_or_make(&state)),
@@ -75,7 +108,7 @@ fn fingerprint_key(given: Option<&Path>) -> Result<FingerprintKey, Failure> {
 
 fn layout(global: &Global, arguments: &LayoutArguments) -> Result<u8, Failure> {
     let disks = open(&arguments.disks)?;
-    let coverage = crate::scan::survey(&disks, arguments.disks.budget());
+    let coverage = crate::scan::survey(&disks, arguments.disks.reading.budget());
     let options =
         Options { color: use_color(global, false), width: width(), verbose: true, list_packages: false };
     let is_complete = coverage.iter().all(Coverage::is_complete);
@@ -87,10 +120,11 @@ fn layout(global: &Global, arguments: &LayoutArguments) -> Result<u8, Failure> {
 
 fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure> {
     let disks = open(&arguments.disks)?;
-    let options = FilesOptions { sha256: arguments.hash.is_some(), budget: arguments.disks.budget() };
+    let options = FilesOptions { sha256: arguments.hash.is_some(), budget: arguments.disks.reading.budget() };
     let progress = Progress::default();
     let mut coverage = Vec::new();
-    watch(global, &disks, &progress, || {
+    progress.measure(bytes_of(&disks));
+    watch(global, &progress, || {
         printed(|out| {
             coverage = if io::stdout().is_terminal() {
                 files(&disks, options, &progress, &mut OnTerminal(out))?
@@ -107,10 +141,6 @@ fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure
         let _ = write_coverage(&unread, &options, &mut io::stderr().lock());
     }
     Ok(exit_code(unread.is_empty(), false))
-}
-
-fn printed(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
-    to_stdout(|out| write(out).map_err(|error| (error.kind(), Failure::write(None, &error))))
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {

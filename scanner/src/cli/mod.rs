@@ -1,6 +1,7 @@
 //! The command line. The only place that prints.
 
 mod arguments;
+mod cloud;
 mod commands;
 mod failure;
 mod logging;

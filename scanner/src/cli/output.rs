@@ -39,6 +39,16 @@ pub(super) fn to_stdout(
     }
 }
 
+/// Writes to standard output.
+pub(super) fn printed(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    to_stdout(|out| write(out).map_err(|error| (error.kind(), Failure::write(None, &error))))
+}
+
+/// A line to standard error. Nothing is left to do where that is closed.
+pub(super) fn to_stderr(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Written beside and renamed: a report that could not be finished leaves the old one whole. Only its owner may read it:
 /// it says how a machine can be attacked.
 fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {

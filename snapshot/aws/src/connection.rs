@@ -45,8 +45,18 @@ pub struct Connection {
     pub(crate) ec2: aws_sdk_ec2::Client,
     pub(crate) ebs: aws_sdk_ebs::Client,
     sts: aws_sdk_sts::Client,
+    pub(crate) advice: Advisers,
     region: Arc<str>,
     locality: Locality,
+}
+
+/// The services that are asked only before a scan. They bear no data of a disk, so that they may be anywhere; but where
+/// the others are on loopback nobody wants the true cloud asked: `None` then, unless it is on loopback as well.
+#[derive(Clone, Debug)]
+pub(crate) struct Advisers {
+    pub(crate) kms: Option<aws_sdk_kms::Client>,
+    pub(crate) recycle_bin: Option<aws_sdk_rbin::Client>,
+    pub(crate) quotas: Option<aws_sdk_servicequotas::Client>,
 }
 
 impl Connection {
@@ -69,6 +79,11 @@ impl Connection {
         let ec2_url = endpoint(&config, options, "EC2")?;
         let ebs_url = endpoint(&config, options, "EBS")?;
         let sts_url = endpoint(&config, options, "STS")?;
+        let advice_urls = [
+            endpoint(&config, options, "KMS")?,
+            endpoint(&config, options, "rbin")?,
+            endpoint(&config, options, "Service Quotas")?,
+        ];
         let locality = place_of_data(options, &region, &ec2_url, &ebs_url).await?;
 
         let http = http_client(options.max_connections, locality == Locality::Loopback)?;
@@ -95,6 +110,7 @@ impl Connection {
             ec2: aws_sdk_ec2::Client::from_conf(ec2.build()),
             ebs: aws_sdk_ebs::Client::from_conf(ebs.build()),
             sts: aws_sdk_sts::Client::from_conf(sts.build()),
+            advice: advisers(&config, advice_urls, locality == Locality::Loopback),
             region: region.into(),
             locality,
         })
@@ -135,6 +151,27 @@ impl Connection {
     pub fn locality(&self) -> &Locality {
         &self.locality
     }
+}
+
+fn advisers(config: &SdkConfig, urls: [Option<String>; 3], loopback: bool) -> Advisers {
+    let [kms_url, bin_url, quotas_url] = urls;
+    let may_ask = |url: &Option<String>| !loopback || url.as_deref().is_some_and(locality::is_loopback);
+    let kms = may_ask(&kms_url).then(|| {
+        let mut kms = aws_sdk_kms::config::Builder::from(config);
+        kms.set_endpoint_url(kms_url);
+        aws_sdk_kms::Client::from_conf(kms.build())
+    });
+    let recycle_bin = may_ask(&bin_url).then(|| {
+        let mut bin = aws_sdk_rbin::config::Builder::from(config);
+        bin.set_endpoint_url(bin_url);
+        aws_sdk_rbin::Client::from_conf(bin.build())
+    });
+    let quotas = may_ask(&quotas_url).then(|| {
+        let mut quotas = aws_sdk_servicequotas::config::Builder::from(config);
+        quotas.set_endpoint_url(quotas_url);
+        aws_sdk_servicequotas::Client::from_conf(quotas.build())
+    });
+    Advisers { kms, recycle_bin, quotas }
 }
 
 /// Environment, profile and options, as the SDK reads them.

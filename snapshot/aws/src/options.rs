@@ -159,7 +159,7 @@ pub enum OpenError {
     /// An endpoint from the environment or the profile is no `http://` or `https://` URL.
     #[error("the {service} endpoint is no http:// or https:// URL")]
     Endpoint {
-        /// `EC2`, `EBS` or `STS`.
+        /// `EC2`, `EBS`, `STS`, `KMS`, `rbin` or `Service Quotas`.
         service: &'static str,
     },
     /// Fixed credentials for an endpoint that is not on loopback.

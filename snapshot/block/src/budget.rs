@@ -122,7 +122,14 @@ impl BlockSource for BudgetSource {
     }
 
     fn prefetch(&self, ranges: &[Range<u64>]) {
-        self.inner.prefetch(ranges);
+        // Past the budget nothing will be read.
+        if self.exhausted().is_none() {
+            self.inner.prefetch(ranges);
+        }
+    }
+
+    fn wants_hints(&self) -> bool {
+        self.inner.wants_hints()
     }
 
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {

@@ -1,5 +1,6 @@
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -9,12 +10,15 @@ use crate::{BlockSource, ReadError, check_bounds};
 /// The block of the EBS direct APIs, which is also what a cache holds and what `io.blocks_fetched` counts.
 pub const BLOCK_BYTES: u64 = 512 * 1024;
 const BLOCK_BYTES_USIZE: usize = 512 * 1024;
+/// Of one hint: 2 GiB, far more than any source reads ahead.
+const HINTED_BLOCKS_AT_MOST: usize = 4096;
 
 #[derive(Clone)]
 enum Block {
     /// Known to be zeros, or never written. Takes no memory.
     Zeros,
-    Bytes(Arc<[u8]>),
+    /// Not a slice, which would be copied once more to be shared.
+    Bytes(Arc<Vec<u8>>),
 }
 
 #[derive(Clone)]
@@ -66,17 +70,75 @@ pub struct CachedSource {
     inner: Arc<dyn BlockSource>,
     cache: Arc<BlockCache>,
     disk: u32,
+    /// Whether `inner` makes use of hints. It does not change.
+    wants_hints: bool,
+    /// Blocks that a reader fetches just now, where `inner` wants hints: they are in the cache soon. Held while hints are
+    /// given, so that a block is known at any moment to be here, in the cache, or with neither.
+    fetching: Mutex<BTreeSet<u64>>,
+}
+
+/// A block that is being fetched, until it is in the cache.
+struct Fetching<'a> {
+    source: &'a CachedSource,
+    index: u64,
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        self.source.fetching().remove(&self.index);
+    }
 }
 
 impl CachedSource {
     /// Caches `inner` as disk number `disk`, which must be distinct for each source of one cache.
     #[must_use]
     pub fn new(inner: Arc<dyn BlockSource>, cache: Arc<BlockCache>, disk: u32) -> Self {
-        Self { inner, cache, disk }
+        let wants_hints = inner.wants_hints();
+        Self { inner, cache, disk, wants_hints, fetching: Mutex::default() }
     }
 
     fn block(&self, index: u64) -> Result<Block, ReadError> {
-        self.cache.blocks.get_or_insert_with(&(self.disk, index), || self.fetch(index))
+        // Lives until the block is in the cache.
+        let mut fetching = None;
+        self.cache.blocks.get_or_insert_with(&(self.disk, index), || {
+            if self.wants_hints {
+                self.fetching().insert(index);
+                fetching = Some(Fetching { source: self, index });
+            }
+            self.fetch(index)
+        })
+    }
+
+    fn fetching(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The parts of `ranges`, in whole blocks, that must be read from the source below.
+    fn missing(&self, ranges: &[Range<u64>], fetching: &BTreeSet<u64>) -> Vec<Range<u64>> {
+        let len = self.len_bytes();
+        let mut missing: Vec<Range<u64>> = Vec::new();
+        let blocks = ranges
+            .iter()
+            .filter(|range| range.start < range.end)
+            .flat_map(|range| range.start / BLOCK_BYTES..range.end.min(len).div_ceil(BLOCK_BYTES));
+        let mut last = None;
+        for index in blocks.take(HINTED_BLOCKS_AT_MOST) {
+            // The extents of a file may share a block.
+            let is_here = last == Some(index)
+                || fetching.contains(&index)
+                || self.cache.blocks.contains_key(&(self.disk, index));
+            last = Some(index);
+            if is_here {
+                continue;
+            }
+            let start = index.saturating_mul(BLOCK_BYTES);
+            let end = start.saturating_add(BLOCK_BYTES).min(len);
+            match missing.last_mut() {
+                Some(run) if run.end == start => run.end = end,
+                _ => missing.push(start..end),
+            }
+        }
+        missing
     }
 
     fn fetch(&self, index: u64) -> Result<Block, ReadError> {
@@ -89,7 +151,7 @@ impl CachedSource {
         let len = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
         let mut bytes = vec![0; len];
         self.inner.read_exact_at(start, &mut bytes)?;
-        Ok(Block::Bytes(bytes.into()))
+        Ok(Block::Bytes(Arc::new(bytes)))
     }
 }
 
@@ -102,6 +164,12 @@ impl BlockSource for CachedSource {
         check_bounds(offset, buffer.len(), self.len_bytes())?;
         let mut at = offset;
         let mut rest = buffer;
+        let within = usize::try_from(at % BLOCK_BYTES).unwrap_or(0);
+        if self.wants_hints && within.saturating_add(rest.len()) > BLOCK_BYTES_USIZE {
+            // Several blocks: fetched together and not one after another.
+            let end = offset.saturating_add(u64::try_from(rest.len()).unwrap_or(0));
+            self.prefetch(std::slice::from_ref(&(offset..end)));
+        }
         while !rest.is_empty() {
             let within = usize::try_from(at % BLOCK_BYTES).unwrap_or(0);
             let take = rest.len().min(BLOCK_BYTES_USIZE.saturating_sub(within));
@@ -125,7 +193,18 @@ impl BlockSource for CachedSource {
     }
 
     fn prefetch(&self, ranges: &[Range<u64>]) {
-        self.inner.prefetch(ranges);
+        if !self.wants_hints {
+            return;
+        }
+        let fetching = self.fetching();
+        let missing = self.missing(ranges, &fetching);
+        if !missing.is_empty() {
+            self.inner.prefetch(&missing);
+        }
+    }
+
+    fn wants_hints(&self) -> bool {
+        self.wants_hints
     }
 
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {

@@ -67,6 +67,10 @@ impl BlockSource for CountingSource {
         self.inner.prefetch(ranges);
     }
 
+    fn wants_hints(&self) -> bool {
+        self.inner.wants_hints()
+    }
+
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {
         self.inner.next_written(offset)
     }

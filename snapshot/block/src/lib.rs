@@ -37,8 +37,13 @@ pub trait BlockSource: Send + Sync {
     /// source below fails, [`ReadError::Budget`] where a budget ran out.
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError>;
 
-    /// A hint that these ranges will be read soon. May do nothing.
+    /// A hint that these ranges will be read soon. May do nothing; what passes the end is ignored.
     fn prefetch(&self, _ranges: &[Range<u64>]) {}
+
+    /// Whether [`Self::prefetch`] does anything. Where it does not, nobody needs to find out what will be read.
+    fn wants_hints(&self) -> bool {
+        false
+    }
 
     /// The first range at or after `offset` that may hold a non-zero byte; `None` where only zeros follow. What lies
     /// between `offset` and the range's start is known to be zeros without reading it.
@@ -62,6 +67,10 @@ impl<S: BlockSource + ?Sized> BlockSource for Arc<S> {
 
     fn prefetch(&self, ranges: &[Range<u64>]) {
         (**self).prefetch(ranges);
+    }
+
+    fn wants_hints(&self) -> bool {
+        (**self).wants_hints()
     }
 
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {

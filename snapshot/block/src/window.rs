@@ -42,6 +42,10 @@ impl BlockSource for WindowSource {
         self.inner.prefetch(&shifted);
     }
 
+    fn wants_hints(&self) -> bool {
+        self.inner.wants_hints()
+    }
+
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {
         if offset >= self.len_bytes {
             return Ok(None);

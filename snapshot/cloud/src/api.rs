@@ -96,6 +96,21 @@ pub trait Blocks: Send + Sync {
     ) -> Answer<'_, BlockData>;
 }
 
+/// What a check before a scan asks of the account beside its machines: keys, the Recycle Bin, quotas. None of it is
+/// needed to scan.
+pub trait Advice: Send + Sync {
+    /// `DescribeKey` of KMS: the state of a key.
+    fn describe_key(&self, key: &str) -> Answer<'_, KeyState>;
+    /// `ListRules` of the Recycle Bin: the ids of the rules for snapshots.
+    fn recycle_bin_rules(&self, page: Option<String>) -> Answer<'_, Page<String>>;
+    /// `GetRule` of the Recycle Bin.
+    fn recycle_bin_rule(&self, id: &str) -> Answer<'_, RetentionRule>;
+    /// `GetServiceQuota`: a quota as it was set for the account; `None` where it was not.
+    fn quota(&self, service_code: &str, quota_code: &str) -> Answer<'_, Option<f64>>;
+    /// `GetAWSDefaultServiceQuota`: the quota of an account that nobody set it for.
+    fn default_quota(&self, service_code: &str, quota_code: &str) -> Answer<'_, Option<f64>>;
+}
+
 /// Who is calling (STS `GetCallerIdentity`) and where.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -259,6 +274,36 @@ pub enum DryRunAction {
         /// `snap-…`.
         snapshot_id: String,
     },
+}
+
+/// Whether a key can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyState {
+    /// It can.
+    Enabled,
+    /// Someone switched it off.
+    Disabled,
+    /// It will be deleted, and cannot be used meanwhile.
+    PendingDeletion,
+    /// Any other state, in the cloud's word: `Unavailable`, `PendingImport`, ….
+    Other(String),
+}
+
+/// A rule of the Recycle Bin: which deleted snapshots are kept, and billed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetentionRule {
+    /// Its id.
+    pub id: String,
+    /// How long they are kept.
+    pub days: u64,
+    /// Whether it is for snapshots.
+    pub covers_snapshots: bool,
+    /// Only snapshots with one of these tags; all snapshots of the region where empty. No value is any value.
+    pub resource_tags: Vec<(String, Option<String>)>,
+    /// No snapshot with one of these tags.
+    pub exclude_tags: Vec<(String, Option<String>)>,
+    /// Whether it is locked: nobody can change it then.
+    pub locked: bool,
 }
 
 /// A page of written blocks, in ascending order.

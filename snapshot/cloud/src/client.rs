@@ -4,6 +4,7 @@
 //! Calls that create are made once: whether to try again is [`crate::lifecycle`]'s to say, since a lost reply may have
 //! had its effect.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::api::{
-    Answer, ApiError, Compute, CreateSet, ErrorKind, Filter, Instance, Page, Place, Replied, Snapshot, Tags,
-    Volume,
+    Answer, ApiError, Compute, CreateSet, DryRunAction, ErrorKind, Filter, Instance, Page, Place, Replied,
+    Snapshot, Tags, Volume,
 };
 use crate::audit::AuditLog;
 use crate::limiter::{Limiter, Operation};
@@ -180,6 +181,30 @@ impl Client {
         self.describe("ec2:ListSnapshotsInRecycleBin", || self.compute.snapshots_in_recycle_bin(ids)).await
     }
 
+    /// How many GiB of instance store machines of these types have; those without are left out. At most 100 types.
+    ///
+    /// # Errors
+    /// What the call fails with, after retries.
+    pub async fn instance_store_gib(&self, types: &[String]) -> Result<BTreeMap<String, u64>, ApiError> {
+        self.describe("ec2:DescribeInstanceTypes", || self.compute.instance_store_gib(types)).await
+    }
+
+    /// The regions that are enabled.
+    ///
+    /// # Errors
+    /// What the call fails with, after retries.
+    pub async fn regions(&self) -> Result<Vec<String>, ApiError> {
+        self.describe("ec2:DescribeRegions", || self.compute.describe_regions()).await
+    }
+
+    /// Whether a call would be allowed. Counted as a description: it changes nothing.
+    ///
+    /// # Errors
+    /// That it would not, or what the call fails with, after retries.
+    pub async fn dry_run(&self, action: &DryRunAction) -> Result<(), ApiError> {
+        self.describe("a dry run", || self.compute.dry_run(action.clone())).await
+    }
+
     /// `CreateSnapshots`, once. Refused with a failure of our own where it cannot be logged.
     pub(crate) async fn create_snapshots(&self, set: &CreateSet) -> Result<Vec<Snapshot>, ApiError> {
         let name = "ec2:CreateSnapshots";
@@ -239,7 +264,7 @@ impl Client {
         })
     }
 
-    async fn describe<'a, T>(
+    pub(crate) async fn describe<'a, T>(
         &self,
         name: &'static str,
         call: impl Fn() -> Answer<'a, T>,
@@ -247,7 +272,7 @@ impl Client {
         retry(self.caller.retry, || self.caller.once(Operation::Describe, name, &call)).await
     }
 
-    async fn all<'a, T>(
+    pub(crate) async fn all<'a, T>(
         &self,
         name: &'static str,
         call: impl Fn(Option<String>) -> Answer<'a, Page<T>>,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{ApiError, Filter, Instance, Tags, Volume};
 use crate::client::Client;
-use crate::tags;
+pub use crate::instance_store::InstanceStore;
+use crate::{instance_store, tags};
 
 /// A filter takes so many values.
 const FILTER_VALUES_AT_MOST: usize = 200;
@@ -47,6 +48,8 @@ pub struct PlannedInstance {
     pub skipped: Option<InstanceSkip>,
     /// Its disks.
     pub disks: Vec<PlannedDisk>,
+    /// Whether it has disks of the host, of which one of `disks` then stands for all.
+    pub instance_store: InstanceStore,
 }
 
 impl PlannedInstance {
@@ -187,22 +190,30 @@ pub async fn discover(
     found.retain(|_, instance| selection.fits(instance));
 
     let region = client.caller.place.region.as_str();
-    let scanned: Vec<String> = found
+    let scanned: BTreeSet<String> = found
         .values()
         .filter(|instance| instance_skip(instance, region, exclusions).is_none())
         .map(|instance| instance.id.clone())
         .collect();
     let mut volumes: BTreeMap<String, Volume> = BTreeMap::new();
-    for ids in scanned.chunks(FILTER_VALUES_AT_MOST) {
-        let filter = Filter { name: "attachment.instance-id".to_owned(), values: ids.to_vec() };
+    for ids in Vec::from_iter(&scanned).chunks(FILTER_VALUES_AT_MOST) {
+        let values = ids.iter().map(|id| (*id).clone()).collect();
+        let filter = Filter { name: "attachment.instance-id".to_owned(), values };
         let listed = client.volumes(&[filter]).await?;
         volumes.extend(listed.into_iter().map(|volume| (volume.id.clone(), volume)));
     }
+    let types = scanned.iter().filter_map(|id| found.get(id)).map(|instance| instance.instance_type.clone());
+    let stores = instance_store::of_types(client, types.collect()).await;
     let mut taken = BTreeMap::new();
-    let instances = found
-        .into_values()
-        .map(|instance| plan(instance, region, exclusions, &volumes, &mut taken))
-        .collect();
+    let mut instances = Vec::new();
+    for instance in found.into_values() {
+        let mut planned = plan(instance, region, exclusions, &volumes, &mut taken);
+        if scanned.contains(&planned.instance.id) {
+            let store = stores.get(&planned.instance.instance_type).cloned();
+            instance_store::add(&mut planned, store);
+        }
+        instances.push(planned);
+    }
     Ok(Discovery { instances, unknown_ids })
 }
 
@@ -292,7 +303,7 @@ fn plan(
     if skipped.is_none() && disks.iter().all(|disk| disk.skipped.is_some()) {
         skipped = Some(InstanceSkip::NoDisks);
     }
-    PlannedInstance { instance, skipped, disks }
+    PlannedInstance { instance, skipped, disks, instance_store: InstanceStore::NotAsked }
 }
 
 fn disk_skip(

@@ -6,7 +6,8 @@
 //! and operation, is tried again where that helps, and is written to the audit log where it changes or reads data.
 //!
 //! A scan: [`discover`] → [`scan_lock`] → [`lifecycle`] (intent, snapshots, wait) → [`snapshot_source`] (reads) →
-//! [`purge`]. What a scan that died left behind, [`sweep`] finds.
+//! [`purge`]. What a scan that died left behind, [`sweep`] finds. Before one: [`written`] and [`cost`] tell what it will
+//! read, [`preflight`] whether it may.
 
 pub mod api;
 pub mod audit;
@@ -14,9 +15,11 @@ pub mod client;
 pub mod clock;
 pub mod cost;
 pub mod discover;
+mod instance_store;
 pub mod lifecycle;
 pub mod limiter;
 pub mod policy;
+pub mod preflight;
 pub mod purge;
 pub mod retry;
 pub mod scan_lock;
@@ -24,6 +27,7 @@ pub mod snapshot_source;
 pub mod state;
 pub mod sweep;
 pub mod tags;
+pub mod written;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "a test may panic")]

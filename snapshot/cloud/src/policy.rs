@@ -85,16 +85,23 @@ fn making(created_by: &str) -> Vec<Statement> {
                 ("ec2:DescribeInstances", "finds the machines, their states and their disks"),
                 ("ec2:DescribeVolumes", "finds size, key, tags and attachments of each disk"),
                 (
+                    "ec2:DescribeInstanceTypes",
+                    "tells which machines have disks of the host: they have no snapshots",
+                ),
+                (
                     "ec2:DescribeSnapshots",
                     "waits for snapshots, finds leftovers, confirms that they are gone",
                 ),
                 ("ec2:DescribeRegions", "finds the enabled regions, for leftovers in each"),
                 ("ec2:ListSnapshotsInRecycleBin", "tells whether a deleted snapshot is kept by a rule"),
-                ("rbin:ListRules", "preflight: warns of a rule that would keep our deleted snapshots"),
+                ("rbin:ListRules", "preflight: finds the rules that keep deleted snapshots"),
+                ("rbin:GetRule", "preflight: warns of a rule that would keep our deleted snapshots"),
+                ("servicequotas:GetServiceQuota", "preflight: compares the rates asked for with the quotas"),
                 (
-                    "servicequotas:ListServiceQuotas",
-                    "preflight: compares the rates asked for with the quotas",
+                    "servicequotas:GetAWSDefaultServiceQuota",
+                    "preflight: the same for a quota that was not set for the account",
                 ),
+                ("kms:DescribeKey", "preflight: tells a key that is disabled or gone from one denied"),
             ],
             resources: &["*"],
             condition: None,
@@ -154,15 +161,6 @@ fn reading(created_by: &str) -> Vec<Statement> {
             resources: &["*"],
             condition: Some(json!({ "StringLike": { "kms:ViaService": "ec2.*.amazonaws.com" } })),
         },
-        Statement {
-            sid: "DescribeKeys",
-            actions: &[(
-                "kms:DescribeKey",
-                "preflight: tells a key that is disabled or gone from one denied",
-            )],
-            resources: &["*"],
-            condition: None,
-        },
     ]
 }
 
@@ -216,8 +214,9 @@ mod tests {
     #[test]
     fn roles_share_nothing_that_they_do_not_need() {
         let (orchestrator, worker) = (actions(Role::Orchestrator), actions(Role::Worker));
-        assert!(orchestrator.iter().all(|action| !action.starts_with("ebs:") && !action.starts_with("kms:")));
-        assert!(worker.iter().all(|action| action.starts_with("ebs:") || action.starts_with("kms:")));
+        let reads = |action: &&str| action.starts_with("ebs:") || *action == "kms:Decrypt";
+        assert!(!orchestrator.iter().any(reads));
+        assert!(worker.iter().all(reads));
         assert_eq!(actions(Role::Single), [orchestrator, worker].concat());
     }
 

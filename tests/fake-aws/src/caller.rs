@@ -30,8 +30,9 @@ impl Caller {
             return Err(match call.service {
                 Service::Ec2 => Refusal::new(401, "AuthFailure", "the request is not signed"),
                 Service::Sts => Refusal::new(403, "MissingAuthenticationToken", "the request is not signed"),
-                Service::Ebs => {
-                    Refusal::new(403, "MissingAuthenticationTokenException", "the request is not signed")
+                service => {
+                    let code = "MissingAuthenticationTokenException";
+                    Refusal::new(denied_status(service), code, "the request is not signed")
                 }
             });
         };
@@ -43,14 +44,17 @@ impl Caller {
             return Err(match call.service {
                 Service::Ec2 => Refusal::new(400, "RequestExpired", "the credentials have expired"),
                 Service::Sts => Refusal::new(403, "ExpiredToken", "the security token has expired"),
-                Service::Ebs => Refusal::new(403, "ExpiredTokenException", "the security token has expired"),
+                service => {
+                    let message = "the security token has expired";
+                    Refusal::new(denied_status(service), "ExpiredTokenException", message)
+                }
             });
         }
         if !state.estate.regions.contains(&region) && call.service != Service::Sts {
             let message = format!("the region {region} is not enabled for this account");
             return Err(match call.service {
-                Service::Ebs => Refusal::new(403, "UnrecognizedClientException", message),
-                _ => Refusal::new(401, "AuthFailure", message),
+                Service::Ec2 => Refusal::new(401, "AuthFailure", message),
+                service => Refusal::new(denied_status(service), "UnrecognizedClientException", message),
             });
         }
         let account = session.map(|session| session.account.clone()).or_else(|| {
@@ -67,11 +71,7 @@ impl Caller {
         service: Service,
         operation: &str,
     ) -> Result<(), Refusal> {
-        let prefix = match service {
-            Service::Ec2 => "ec2",
-            Service::Sts => "sts",
-            Service::Ebs => "ebs",
-        };
+        let prefix = service.prefix();
         let action = format!("{prefix}:{operation}");
         let account = state.account(&self.account);
         let role = account
@@ -83,14 +83,26 @@ impl Caller {
             .chain(role.into_iter().flat_map(|role| &role.denied_actions));
         for pattern in denied {
             if *pattern == action || *pattern == format!("{prefix}:*") {
-                return Err(unauthorized(service, &action));
+                return Err(unauthorized(service, &action, &self.arn()));
             }
         }
         Ok(())
     }
 
+    /// As `GetCallerIdentity` names it.
+    pub(crate) fn arn(&self) -> String {
+        let account = &self.account;
+        match &self.session {
+            Some(Session { role, name, .. }) => {
+                format!("arn:aws:sts::{account}:assumed-role/{role}/{name}")
+            }
+            None => format!("arn:aws:iam::{account}:user/fake"),
+        }
+    }
+
     /// Refuses what the tag conditions of the policy do not cover.
     pub(crate) fn check_tags(
+        &self,
         state: &State,
         service: Service,
         operation: &str,
@@ -102,15 +114,23 @@ impl Caller {
         if covered || !settings.enforce_policy {
             return Ok(());
         }
-        Err(unauthorized(service, operation))
+        Err(unauthorized(service, operation, &self.arn()))
     }
 }
 
-fn unauthorized(service: Service, action: &str) -> Refusal {
-    let message = format!("You are not authorized to perform this operation: {action}");
+/// The query APIs and REST refuse with 403, JSON 1.1 with 400.
+fn denied_status(service: Service) -> u16 {
+    if matches!(service, Service::Kms | Service::Quotas) { 400 } else { 403 }
+}
+
+fn unauthorized(service: Service, action: &str, arn: &str) -> Refusal {
+    let message = format!("User: {arn} is not authorized to perform: {action}");
     match service {
-        Service::Ec2 => Refusal::new(403, "UnauthorizedOperation", message),
+        Service::Ec2 => {
+            let message = format!("You are not authorized to perform this operation. {message}");
+            Refusal::new(403, "UnauthorizedOperation", message)
+        }
         Service::Sts => Refusal::new(403, "AccessDenied", message),
-        Service::Ebs => Refusal::new(403, "AccessDeniedException", message),
+        service => Refusal::new(denied_status(service), "AccessDeniedException", message),
     }
 }

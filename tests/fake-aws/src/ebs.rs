@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use crate::caller::Caller;
 use crate::content::{BLOCK_LEN, Opened, block_count};
 use crate::estate::Snapshot;
 use crate::fault::Fault;
+use crate::kms;
 use crate::reply::{Delivery, Refusal, Reply};
 use crate::request::Service;
 use crate::token;
@@ -140,6 +140,11 @@ fn get_block(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
     {
         return Err(kms_denied(key));
     }
+    if let Some(key) = &snapshot.kms_key_id
+        && let Some(state) = kms::state_of_key(scene, key).filter(|state| state != "Enabled")
+    {
+        return Err(invalid("INVALID_CUSTOMER_KEY", &format!("{key} is {state}")));
+    }
     scene.block = Some((open(scene, &snapshot)?, index));
     // The bytes come later: see `block_reply`.
     Ok(Reply::json(200, &Value::Null))
@@ -179,7 +184,7 @@ fn readable(scene: &Scene<'_>, id: &str) -> Result<Snapshot, Refusal> {
             .because("SNAPSHOT_NOT_FOUND")
     })?;
     let action = format!("ebs:{}", scene.call.operation);
-    Caller::check_tags(scene.state, Service::Ebs, &action, &snapshot.tags)?;
+    caller.check_tags(scene.state, Service::Ebs, &action, &snapshot.tags)?;
     if snapshot.public && snapshot.account != caller.account {
         let message = "public snapshots are not read by the direct APIs";
         return Err(Refusal::new(403, "AccessDeniedException", message).because("UNAUTHORIZED_ACCOUNT"));

@@ -35,6 +35,8 @@ pub struct Estate {
     pub regions: Vec<String>,
     /// The instances.
     pub instances: Vec<Instance>,
+    /// The instance store of instance types, in GiB. Other types have none.
+    pub instance_types: BTreeMap<String, u64>,
     /// The EBS volumes.
     pub volumes: Vec<Volume>,
     /// The snapshots, deleted ones too.
@@ -51,6 +53,7 @@ impl Default for Estate {
             accounts: vec![Account { id: default_account(), ..Account::default() }],
             regions: vec![default_region()],
             instances: Vec::new(),
+            instance_types: BTreeMap::new(),
             volumes: Vec::new(),
             snapshots: Vec::new(),
             settings: Settings::default(),
@@ -128,10 +131,15 @@ pub struct Account {
     pub denied_actions: Vec<String>,
     /// ARNs of KMS keys that nobody may use here: such a snapshot is listed, and its blocks are refused.
     pub denied_keys: Vec<String>,
+    /// The states of KMS keys, by ARN: `Enabled`, `Disabled`, `PendingDeletion`, …. The keys of volumes and snapshots are
+    /// enabled where this does not say otherwise; other keys do not exist.
+    pub key_states: BTreeMap<String, String>,
     /// How long deleted snapshots stay in the Recycle Bin, where a retention rule covers them.
     pub recycle_bin_days: Option<u64>,
     /// Snapshots with this tag (key, value) go past the Recycle Bin.
     pub recycle_bin_exclusion: Option<(String, String)>,
+    /// The retention rule covers only snapshots with this tag, and not all of the region.
+    pub recycle_bin_tag: Option<(String, String)>,
 }
 
 /// A role.
@@ -384,6 +392,17 @@ impl Snapshot {
     #[must_use]
     pub fn is_visible(&self, now_ms: u64) -> bool {
         now_ms >= self.visible_ms && !self.is_gone(now_ms)
+    }
+}
+
+impl Account {
+    /// How long a deleted snapshot with these tags stays in the Recycle Bin; `None` where it does not go there.
+    #[must_use]
+    pub fn days_in_recycle_bin(&self, tags: &Tags) -> Option<u64> {
+        let bears = |(key, value): &(String, String)| tags.get(key) == Some(value);
+        let is_covered = self.recycle_bin_tag.as_ref().is_none_or(bears);
+        let is_excluded = self.recycle_bin_exclusion.as_ref().is_some_and(bears);
+        self.recycle_bin_days.filter(|_| is_covered && !is_excluded)
     }
 }
 

@@ -1,5 +1,5 @@
-//! A fake of AWS for tests: the EC2 Query API as far as snapshots go, the EBS direct APIs, and STS. It speaks HTTP on
-//! loopback ([`serve`]), or answers requests in the same process without a socket ([`World::answer`]).
+//! A fake of AWS for tests: the EC2 Query API as far as snapshots go, the EBS direct APIs, STS, and what KMS, the Recycle
+//! Bin and Service Quotas tell of the account. It speaks HTTP on loopback ([`serve`]), or answers requests in the same process without a socket ([`World::answer`]).
 //!
 //! A [`World`] holds an [`Estate`] (accounts, instances, volumes backed by raw files, snapshots, settings), a plan of
 //! faults ([`Rule`]), a log of [`Event`]s and [`Counters`], and asks a [`Clock`] for the time. After a test,
@@ -40,10 +40,13 @@ mod ec2;
 mod estate;
 mod events;
 mod fault;
+mod kms;
 mod quota;
+mod recycle_bin;
 mod reply;
 mod request;
 mod server;
+mod service_quotas;
 mod sts;
 mod token;
 mod world;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Parser;
 use fake_aws::{Estate, ScaledClock, World, serve_on};
 
-/// A fake of EC2 snapshots, EBS direct and STS on 127.0.0.1, for tests.
+/// A fake of EC2 snapshots, EBS direct, STS, and what a check before a scan asks, on 127.0.0.1, for tests.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// What there is, as JSON. Images are named relative to the file's folder.

@@ -19,7 +19,7 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     pub(crate) code: String,
     pub(crate) message: String,
-    /// `Reason` of the EBS direct APIs.
+    /// `Reason` of the EBS direct APIs and of the Recycle Bin.
     pub(crate) reason: Option<String>,
 }
 
@@ -53,7 +53,11 @@ impl Refusal {
                 xml.text("RequestId", request_id);
                 xml.document("ErrorResponse", "https://sts.amazonaws.com/doc/2011-06-15/")
             }
-            Service::Ebs => {
+            Service::Kms | Service::Quotas => {
+                let body = serde_json::json!({"__type": self.code, "message": self.message});
+                return Reply::json_1_1(self.status, &body);
+            }
+            Service::Ebs | Service::RecycleBin => {
                 let body = match &self.reason {
                     Some(reason) => serde_json::json!({"Message": self.message, "Reason": reason}),
                     None => serde_json::json!({"Message": self.message}),
@@ -95,6 +99,12 @@ impl Reply {
     pub(crate) fn json(status: u16, body: &serde_json::Value) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
         Self { status, headers, body: body.to_string().into(), delivery: Delivery::Whole }
+    }
+
+    /// For the services that are told what to do by a header.
+    pub(crate) fn json_1_1(status: u16, body: &serde_json::Value) -> Self {
+        let headers = vec![("content-type", "application/x-amz-json-1.1".to_owned())];
+        Self { headers, ..Self::json(status, body) }
     }
 
     pub(crate) fn into_response(self, clock: &Arc<dyn Clock>) -> Response<FakeBody> {

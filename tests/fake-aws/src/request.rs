@@ -9,6 +9,23 @@ pub(crate) enum Service {
     Ec2,
     Sts,
     Ebs,
+    Kms,
+    RecycleBin,
+    Quotas,
+}
+
+impl Service {
+    /// As actions of a policy begin.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Ec2 => "ec2",
+            Self::Sts => "sts",
+            Self::Ebs => "ebs",
+            Self::Kms => "kms",
+            Self::RecycleBin => "rbin",
+            Self::Quotas => "servicequotas",
+        }
+    }
 }
 
 /// A call.
@@ -17,9 +34,9 @@ pub(crate) struct Call {
     pub(crate) service: Service,
     /// `DescribeInstances`, `ListSnapshotBlocks`, …; empty where the path is none of theirs.
     pub(crate) operation: String,
-    /// The form of a query call, or the query string.
+    /// The form of a query call, the query string, or the members of a JSON body: what is no text there, as JSON.
     pub(crate) parameters: Vec<(String, String)>,
-    /// The parts of the path of an EBS call.
+    /// The parts of the path of a REST call.
     pub(crate) path: Vec<String>,
     /// The access key; none where the request is not signed.
     pub(crate) access_key: Option<String>,
@@ -38,6 +55,17 @@ impl Call {
             .filter(|part| !part.is_empty())
             .map(|part| decoded(part, false))
             .collect();
+        let target = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok());
+        if let Some((interface, operation)) = target.and_then(|target| target.split_once('.')) {
+            let service = match interface {
+                "TrentService" => Service::Kms,
+                _ => Service::Quotas,
+            };
+            let known = matches!(interface, "TrentService" | "ServiceQuotasV20190624");
+            let operation = if known { operation.to_owned() } else { String::new() };
+            let parameters = members(request.body());
+            return Self { service, operation, parameters, path, access_key, region };
+        }
         if path.is_empty() {
             // The query APIs take the form as a body, or behind the question mark.
             let form = String::from_utf8_lossy(request.body());
@@ -56,6 +84,22 @@ impl Call {
             (&Method::GET, ["snapshots", _, "changedblocks"]) => "ListChangedBlocks",
             _ => "",
         };
+        let of_bin = match (request.method(), parts.as_slice()) {
+            (&Method::POST, ["list-rules"]) => Some("ListRules"),
+            (&Method::GET, ["rules", _]) => Some("GetRule"),
+            _ => None,
+        };
+        if let Some(operation) = of_bin {
+            let (service, operation) = (Service::RecycleBin, operation.to_owned());
+            return Self {
+                service,
+                operation,
+                parameters: members(request.body()),
+                path,
+                access_key,
+                region,
+            };
+        }
         // In a path's query a plus is a plus: tokens have them.
         let parameters = pairs(query, false);
         Self { service: Service::Ebs, operation: operation.to_owned(), parameters, path, access_key, region }
@@ -116,6 +160,16 @@ fn signer(request: &Request<Bytes>) -> (Option<String>, Option<String>) {
     let mut scope = credential.unwrap_or_default().split('/').map(ToOwned::to_owned);
     let key = scope.next().filter(|key| !key.is_empty());
     (key, scope.nth(1))
+}
+
+/// The members of a JSON object.
+fn members(body: &[u8]) -> Vec<(String, String)> {
+    let object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body);
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    object.unwrap_or_default().into_iter().map(|(name, value)| (name, text(value))).collect()
 }
 
 fn pairs(text: &str, plus_is_space: bool) -> Vec<(String, String)> {
@@ -183,5 +237,22 @@ mod tests {
         assert_eq!((call.service, call.operation.as_str()), (Service::Ebs, "GetSnapshotBlock"));
         assert_eq!(call.value("blockToken"), Some("a+b/c="));
         assert_eq!(call.access_key, None);
+    }
+
+    #[test]
+    fn a_target_names_service_and_operation() {
+        let request = Request::post("/")
+            .header("x-amz-target", "TrentService.DescribeKey")
+            .body(Bytes::from(r#"{"KeyId": "key/1", "GrantTokens": ["x"]}"#))
+            .unwrap();
+        let call = Call::read(&request);
+        assert_eq!((call.service, call.operation.as_str()), (Service::Kms, "DescribeKey"));
+        assert_eq!((call.value("KeyId"), call.value("GrantTokens")), (Some("key/1"), Some(r#"["x"]"#)));
+        let request = Request::get("/rules/abc").body(Bytes::new()).unwrap();
+        let call = Call::read(&request);
+        assert_eq!((call.service, call.operation.as_str()), (Service::RecycleBin, "GetRule"));
+        let request =
+            Request::post("/").header("x-amz-target", "Other.DescribeKey").body(Bytes::new()).unwrap();
+        assert_eq!(Call::read(&request).operation, "");
     }
 }

@@ -17,11 +17,10 @@ pub(crate) fn answer(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
 
 fn caller_identity(scene: &Scene<'_>) -> Reply {
     let account = &scene.caller.account;
-    let (arn, user_id) = match &scene.caller.session {
-        Some(Session { role, name, .. }) => {
-            (format!("arn:aws:sts::{account}:assumed-role/{role}/{name}"), format!("AROAFAKE:{name}"))
-        }
-        None => (format!("arn:aws:iam::{account}:user/fake"), "AIDAFAKE".to_owned()),
+    let arn = scene.caller.arn();
+    let user_id = match &scene.caller.session {
+        Some(Session { name, .. }) => format!("AROAFAKE:{name}"),
+        None => "AIDAFAKE".to_owned(),
     };
     let mut xml = Xml::default();
     xml.element("GetCallerIdentityResult", |xml| {

@@ -19,7 +19,7 @@ use crate::fault::{Fault, Plan, Rule};
 use crate::quota::Buckets;
 use crate::reply::{Broken, Delivery, FakeBody, Refusal, Reply};
 use crate::request::{Call, Service};
-use crate::{ebs, ec2, sts};
+use crate::{ebs, ec2, kms, recycle_bin, service_quotas, sts};
 
 /// A world. Its clones are the same world.
 #[derive(Debug, Clone)]
@@ -347,13 +347,18 @@ fn perform(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
         Service::Ec2 => ec2::answer(scene),
         Service::Sts => sts::answer(scene),
         Service::Ebs => ebs::answer(scene),
+        Service::Kms => kms::answer(scene),
+        Service::RecycleBin => recycle_bin::answer(scene),
+        Service::Quotas => service_quotas::answer(scene),
     }
 }
 
 /// The refusals that a plan asks for, before any effect.
 fn early(service: Service, faults: &[Fault]) -> Option<Refusal> {
     let internal = match service {
-        Service::Ebs => "InternalServerException",
+        Service::Ebs | Service::RecycleBin => "InternalServerException",
+        Service::Kms => "KMSInternalException",
+        Service::Quotas => "ServiceException",
         Service::Ec2 => "InternalError",
         Service::Sts => "InternalFailure",
     };
@@ -381,6 +386,8 @@ pub(crate) fn too_fast(service: Service, reason: &str) -> Refusal {
         Service::Ebs => Refusal::new(400, "RequestThrottledException", "Rate exceeded").because(reason),
         Service::Ec2 => Refusal::new(503, "RequestLimitExceeded", "Request limit exceeded."),
         Service::Sts => Refusal::new(400, "Throttling", "Rate exceeded"),
+        Service::Quotas => Refusal::new(400, "TooManyRequestsException", "Rate exceeded"),
+        Service::Kms | Service::RecycleBin => Refusal::new(400, "ThrottlingException", "Rate exceeded"),
     }
 }
 
@@ -428,12 +435,21 @@ fn named_resources(call: &Call) -> Vec<String> {
         resources.extend(call.value("firstSnapshotId").map(ToOwned::to_owned));
         return resources;
     }
+    if call.service == Service::RecycleBin {
+        return call.path.get(1).cloned().into_iter().collect();
+    }
     let is_id = |name: &str| {
         let name = name.split(".ExcludeDataVolumeId").next().unwrap_or_default();
         let name = name.trim_end_matches(|character: char| character.is_ascii_digit() || character == '.');
         matches!(
             name,
-            "InstanceId" | "VolumeId" | "SnapshotId" | "InstanceSpecification.InstanceId" | "RoleArn"
+            "InstanceId"
+                | "VolumeId"
+                | "SnapshotId"
+                | "InstanceSpecification.InstanceId"
+                | "RoleArn"
+                | "KeyId"
+                | "QuotaCode"
         )
     };
     call.parameters.iter().filter(|(name, _)| is_id(name)).map(|(_, value)| value.clone()).collect()

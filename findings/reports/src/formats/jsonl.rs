@@ -12,6 +12,7 @@
 //! | `package` | one each | an item of `packages` |
 //! | `finding` | one each | an item of `findings` |
 //! | `snapshot` | one each | an item of `snapshots` |
+//! | `cloud` | one, where the disks are in a cloud | `cloud` |
 //! | `io` | one, the last | `io` |
 //!
 //! A stream without its `io` line was cut short.
@@ -29,6 +30,7 @@ pub(crate) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     lines.push_all("package", &report.packages)?;
     lines.push_all("finding", &report.findings)?;
     lines.push_all("snapshot", &report.snapshots)?;
+    lines.push_all("cloud", report.cloud.as_slice())?;
     lines.push("io", &report.io)
 }
 

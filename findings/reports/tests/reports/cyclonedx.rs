@@ -122,6 +122,38 @@ fn incompleteness_is_said() {
 }
 
 #[test]
+fn the_cloud_and_the_fate_of_every_snapshot_are_said() {
+    let report = samples::leftovers();
+    let bill = bill(&report);
+    let properties = bill["metadata"]["properties"].as_array().unwrap();
+    let values = |name: &str| -> Vec<&str> {
+        let named = properties.iter().filter(|property| property["name"] == name);
+        named.map(|property| property["value"].as_str().unwrap()).collect()
+    };
+    assert_eq!(values("stillframe:cloud:provider"), ["aws"]);
+    assert_eq!(values("stillframe:cloud:account"), ["123456789012"]);
+    assert_eq!(values("stillframe:cloud:region"), ["eu-west-3"]);
+    assert_eq!(values("stillframe:cloud:instance"), ["i-0123456789abcdef0"]);
+    assert_eq!(values("stillframe:cloud:unknown_creations"), ["2"]);
+    // The fates are called as the JSON report calls them.
+    let json = serde_json::to_value(&report).unwrap();
+    let expected: Vec<String> = json["snapshots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|receipt| {
+            let members = ["snapshot_id", "fate", "code"].map(|member| receipt[member].as_str());
+            members.into_iter().flatten().collect::<Vec<_>>().join(": ")
+        })
+        .collect();
+    assert_eq!(values("stillframe:snapshot"), expected);
+    assert!(expected.contains(&"snap-0a1b2c3d4e5f60714: kept: InvalidSnapshot.InUse".to_owned()));
+
+    let image = self::bill(&samples::complete()).to_string();
+    assert!(!image.contains("stillframe:cloud") && !image.contains("stillframe:snapshot"));
+}
+
+#[test]
 fn the_same_package_in_two_places_is_two_components() {
     let mut report = samples::complete();
     let mut second = report.packages[0].clone();

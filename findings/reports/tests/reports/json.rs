@@ -1,7 +1,7 @@
 //! The JSON document and its schema.
 
 use serde_json::Value;
-use stillframe_model::{Reason, Status};
+use stillframe_model::{Reason, Report, Status};
 use stillframe_reports::{Format, Options, schema};
 
 use crate::{golden, samples, written};
@@ -31,6 +31,15 @@ fn it_is_the_model_as_it_is_and_keeps_to_the_schema() {
 }
 
 #[test]
+fn receipts_and_the_cloud_can_be_read_back() {
+    for report in [samples::complete(), samples::instance(), samples::leftovers()] {
+        let text = written(&report, Format::Json, &Options::default());
+        let found: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!((found.snapshots, found.cloud), (report.snapshots, report.cloud));
+    }
+}
+
+#[test]
 fn the_schema_refuses_what_is_not_a_report() {
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let good = serde_json::to_value(samples::incomplete()).unwrap();
@@ -53,6 +62,32 @@ fn the_schema_refuses_what_is_not_a_report() {
         let mut bad = good.clone();
         bad.as_object_mut().unwrap().remove(member);
         assert!(!validator.is_valid(&bad), "{member}");
+    }
+}
+
+#[test]
+fn the_schema_refuses_receipts_and_clouds_that_are_none() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let good = serde_json::to_value(samples::leftovers()).unwrap();
+    assert!(validator.is_valid(&good));
+    for (pointer, value) in [
+        ("/snapshots/0/fate", Value::from("lost")),
+        ("/snapshots/0/created", Value::Null),
+        ("/snapshots/0/lifetime_seconds", Value::from(-1)),
+        ("/cloud/locality", Value::from("elsewhere")),
+        ("/cloud/calls/gets", Value::from("many")),
+        ("/cloud/cost/total_nano_usd", Value::from(0.5)),
+        ("/cloud/account", Value::from(123_456_789_012_u64)),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        assert!(!validator.is_valid(&bad), "{pointer}");
+    }
+    for (pointer, member) in [("/snapshots/0", "fate"), ("/cloud", "unknown_creations"), ("/cloud", "region")]
+    {
+        let mut bad = good.clone();
+        bad.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(member);
+        assert!(!validator.is_valid(&bad), "{pointer}/{member}");
     }
 }
 

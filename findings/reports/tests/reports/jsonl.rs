@@ -25,7 +25,7 @@ fn the_lines_hold_what_the_document_holds() {
                     document["scan"] = Value::Object(line);
                     continue;
                 }
-                one @ ("machine" | "io") => {
+                one @ ("machine" | "cloud" | "io") => {
                     document[one] = Value::Object(line);
                     continue;
                 }
@@ -49,4 +49,18 @@ fn no_record_has_a_member_twice() {
         assert!(line.starts_with(r#"{"type":""#), "{line}");
         assert_eq!(line.matches(r#""scan_id":"#).count(), 1, "{line}");
     }
+}
+
+#[test]
+fn every_receipt_and_the_cloud_have_a_line() {
+    let records = |report| -> Vec<String> {
+        let text = written(&report, Format::Jsonl, &Options::default());
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| line["type"].as_str().unwrap().to_owned()).collect()
+    };
+    let leftovers = records(samples::leftovers());
+    assert_eq!(leftovers.iter().filter(|record| *record == "snapshot").count(), 12);
+    assert_eq!(leftovers[leftovers.len() - 3..], ["snapshot", "cloud", "io"]);
+    let image = records(samples::complete());
+    assert!(!image.iter().any(|record| record == "cloud" || record == "snapshot"));
 }

@@ -1,17 +1,24 @@
 //! Reports to write.
 
 use stillframe_model::{
-    Coverage, CoverageKind, DiskText, Evidence, Finding, FindingKind, FingerprintKey, Io, Kernel, KeyId,
-    Label, Location, Machine, OperatingSystem, Package, PackageKind, PathView, Purl, REPORT_SCHEMA, Reason,
-    Report, RowFault, Rule, Scan, Scanner, Severity, SnapshotReceipt, State, Status, Tool, Value,
-    VolumeFacts,
+    CloudCalls, CloudCost, CloudLimits, CloudUse, Coverage, CoverageKind, DataLocality, DiskText, Evidence,
+    Finding, FindingKind, FingerprintKey, Io, Kernel, KeyId, Label, Location, Machine, OperatingSystem,
+    Package, PackageKind, PathView, Purl, REPORT_SCHEMA, Reason, Report, RowFault, Rule, Scan, Scanner,
+    Severity, SnapshotFate, SnapshotReceipt, State, Status, Tool, Value, VolumeFacts,
 };
 
 pub(crate) const SCAN_ID: &str = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
 
 /// Every sample, with its name.
 pub(crate) fn all() -> Vec<(&'static str, Report)> {
-    vec![("empty", empty()), ("complete", complete()), ("incomplete", incomplete()), ("hostile", hostile())]
+    vec![
+        ("empty", empty()),
+        ("complete", complete()),
+        ("incomplete", incomplete()),
+        ("instance", instance()),
+        ("leftovers", leftovers()),
+        ("hostile", hostile()),
+    ]
 }
 
 /// No disk, no machine, nothing.
@@ -34,10 +41,11 @@ pub(crate) fn empty() -> Report {
         findings: vec![],
         io: Io::default(),
         snapshots: vec![],
+        cloud: None,
     }
 }
 
-/// A stock cloud image of Debian, packages of three kinds, and a snapshot that is gone.
+/// A stock cloud image of Debian, packages of three kinds.
 pub(crate) fn complete() -> Report {
     let mut report = empty();
     report.machine = debian("web01");
@@ -80,11 +88,88 @@ pub(crate) fn complete() -> Report {
     report.packages[0].source_version = Some(DiskText::new("7.88.1-10"));
     report.packages[3].module = Some(DiskText::new("nodejs:18"));
     report.io = Io { blocks_fetched: 98, bytes_read: 51_380_224, requests: 1204, entries: 66_509 };
-    report.snapshots = vec![snapshot("snap-0a1b2c3d4e5f60718", true)];
     report
 }
 
-/// A machine of which much could not be read, with findings of all severities and a snapshot that is still there.
+/// The same machine as an instance in a cloud, two volumes of it, whose snapshots are gone.
+pub(crate) fn instance() -> Report {
+    let mut report = complete();
+    report.scan.finished = "2026-03-01T03:12:56.9Z".parse().unwrap();
+    let mut data = filesystem("disk1", "ext4", "/srv", 1_204, None);
+    data.facts.label = Some(DiskText::new("data"));
+    report.coverage.splice(
+        7..7,
+        [Coverage::scanned(CoverageKind::Disk, "disk1").with_facts(sized("ext4", 100 << 30)), data],
+    );
+    report.io.entries += 1_204;
+    report.snapshots = vec![
+        receipt("snap-0a1b2c3d4e5f60718", "/dev/xvda", SnapshotFate::Gone),
+        receipt("snap-0a1b2c3d4e5f60719", "/dev/sdf", SnapshotFate::Gone),
+    ];
+    report.snapshots[1].volume_id = DiskText::new("vol-0c9df61146c4d7902");
+    report.snapshots[1].lifetime_seconds = 39;
+    report.cloud = Some(CloudUse {
+        provider: Label::new("aws"),
+        account: DiskText::new("123456789012"),
+        region: DiskText::new("eu-west-3"),
+        instance_id: Some(DiskText::new("i-0123456789abcdef0")),
+        locality: DataLocality::SameRegion,
+        calls: CloudCalls {
+            gets: 131,
+            lists: 2,
+            describes: 9,
+            changes: 3,
+            block_bytes: 131 << 19,
+            ..CloudCalls::default()
+        },
+        cost: CloudCost {
+            gets_nano_usd: 393_000,
+            lists_nano_usd: 1_200,
+            storage_nano_usd: 85_417,
+            total_nano_usd: 479_617,
+        },
+        limits: CloudLimits::default(),
+        unknown_creations: 0,
+    });
+    report
+}
+
+/// A scan in a cloud after which a snapshot of every fate is told of, within limits, from another region.
+pub(crate) fn leftovers() -> Report {
+    use SnapshotFate::{Gone, InRecycleBin, Kept, NotRequested, ReadOnly, Requested};
+    let mut report = instance();
+    let fates = [
+        (Gone, None),
+        (Requested, None),
+        (Kept, Some("SnapshotLocked")),
+        (InRecycleBin, None),
+        (Kept, Some("InvalidSnapshot.InUse")),
+        (NotRequested, Some("RequestLimitExceeded")),
+        (Kept, Some("UnauthorizedOperation: ec2:DeleteSnapshot")),
+        (Kept, Some("UnauthorizedOperation: ec2:DeleteSnapshot")),
+        (Kept, None),
+        (NotRequested, None),
+        (ReadOnly, None),
+        (Requested, None),
+    ];
+    report.snapshots = (10_u64..)
+        .zip(fates)
+        .map(|(number, (fate, code))| {
+            let mut receipt =
+                receipt(&format!("snap-0a1b2c3d4e5f607{number}"), &format!("/dev/sd{number}"), fate);
+            receipt.code = code.map(DiskText::new);
+            receipt
+        })
+        .collect();
+    let cloud = report.cloud.as_mut().unwrap();
+    cloud.unknown_creations = 2;
+    cloud.locality = DataLocality::CrossRegionAllowed;
+    cloud.limits = CloudLimits { max_blocks: Some(4_000), max_cost_nano_usd: Some(500_000_000) };
+    cloud.calls = CloudCalls { throttles: 12, failures: 3, bad_blocks: 1, ..cloud.calls };
+    report
+}
+
+/// A machine of which much could not be read, with findings of all severities.
 pub(crate) fn incomplete() -> Report {
     let mut report = complete();
     report.machine.hostname = Some(DiskText::new("db-eu-west-3"));
@@ -144,7 +229,6 @@ pub(crate) fn incomplete() -> Report {
         Reason::counted(12, "container layer", "container layers", ", not read yet"),
     ));
     report.findings = findings();
-    report.snapshots.push(snapshot("snap-0ffffffffffffffff", false));
     report
 }
 
@@ -188,8 +272,50 @@ pub(crate) fn hostile() -> Report {
         .iter()
         .map(|name| Kernel { package: DiskText::new(name), version: DiskText::new(name) })
         .collect();
+    hostile_cloud(&mut report);
     report.io = Io { blocks_fetched: u64::MAX, bytes_read: u64::MAX, requests: u64::MAX, entries: u64::MAX };
     report
+}
+
+/// What a cloud says, said by somebody who means harm, with every number as large as it can be.
+fn hostile_cloud(report: &mut Report) {
+    let names = hostile_names();
+    let template = leftovers();
+    report.snapshots.clear();
+    for (index, name) in names.iter().enumerate() {
+        for mut receipt in template.snapshots.iter().skip(index % 3).step_by(3).cloned() {
+            receipt.snapshot_id = DiskText::new(name);
+            receipt.volume_id = DiskText::new(name);
+            receipt.device = Some(DiskText::new(name));
+            receipt.code = Some(DiskText::new(name));
+            receipt.cost_allocation_tag = Some(DiskText::new(name));
+            receipt.lifetime_seconds = u64::MAX;
+            report.snapshots.push(receipt);
+        }
+    }
+    let mut cloud = template.cloud.unwrap();
+    cloud.account = DiskText::new(&names[0]);
+    cloud.region = DiskText::new(&names[2]);
+    cloud.instance_id = Some(DiskText::new(&names[4]));
+    cloud.calls = CloudCalls {
+        gets: u64::MAX,
+        lists: u64::MAX,
+        describes: u64::MAX,
+        changes: u64::MAX,
+        throttles: u64::MAX,
+        failures: u64::MAX,
+        bad_blocks: u64::MAX,
+        block_bytes: u64::MAX,
+    };
+    cloud.cost = CloudCost {
+        gets_nano_usd: u64::MAX,
+        lists_nano_usd: u64::MAX,
+        storage_nano_usd: u64::MAX,
+        total_nano_usd: u64::MAX,
+    };
+    cloud.limits = CloudLimits { max_blocks: Some(u64::MAX), max_cost_nano_usd: Some(u64::MAX) };
+    cloud.unknown_creations = u64::MAX;
+    report.cloud = Some(cloud);
 }
 
 /// Escape sequences, quotes, marks of direction, no letter at all, and 300 of them.
@@ -285,14 +411,27 @@ fn package(kind: PackageKind, namespace: &str, name: &str, version: &str, databa
     }
 }
 
-fn snapshot(id: &str, gone: bool) -> SnapshotReceipt {
+/// A snapshot of which as much is known as its fate allows.
+pub(crate) fn receipt(id: &str, device: &str, fate: SnapshotFate) -> SnapshotReceipt {
+    use SnapshotFate::{Gone, InRecycleBin, ReadOnly, Requested};
+    let ours = fate != ReadOnly;
     SnapshotReceipt {
         snapshot_id: DiskText::new(id),
         volume_id: DiskText::new("vol-049df61146c4d7901"),
-        created: "2026-03-01T03:11:50Z".parse().unwrap(),
-        completed: Some("2026-03-01T03:12:05Z".parse().unwrap()),
-        deleted: Some("2026-03-01T03:12:11Z".parse().unwrap()),
-        confirmed_gone: gone.then(|| "2026-03-01T03:12:13Z".parse().unwrap()),
+        device: ours.then(|| DiskText::new(device)),
+        created: if ours { "2026-03-01T03:12:11Z" } else { "2025-11-28T23:00:00Z" }.parse().unwrap(),
+        completed: Some(if ours { "2026-03-01T03:12:26Z" } else { "2025-11-29T00:10:00Z" }.parse().unwrap()),
+        deleted: matches!(fate, Gone | InRecycleBin | Requested)
+            .then(|| "2026-03-01T03:12:49Z".parse().unwrap()),
+        confirmed_gone: matches!(fate, Gone | InRecycleBin).then(|| "2026-03-01T03:12:52Z".parse().unwrap()),
+        lifetime_seconds: match fate {
+            Gone | InRecycleBin => 41,
+            ReadOnly => 7_963_976,
+            _ => 105,
+        },
+        fate,
+        code: None,
+        cost_allocation_tag: ours.then(|| DiskText::new("CreatedBy=Microsoft Defender for Cloud")),
     }
 }
 

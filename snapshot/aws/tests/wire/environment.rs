@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use stillframe_aws::{Connection, Options};
+use stillframe_cloud::api::Advice;
 
 use crate::server::{Server, xml};
 
@@ -32,8 +33,12 @@ async fn child() {
 }
 
 fn run(case: &str, environment: &[(&str, &str)]) -> Vec<String> {
+    run_test("environment::child", case, environment)
+}
+
+fn run_test(test: &str, case: &str, environment: &[(&str, &str)]) -> Vec<String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "environment::child", "--nocapture"]).env_clear();
+    command.args(["--exact", test, "--nocapture"]).env_clear();
     for name in KEPT {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -77,6 +82,47 @@ fn a_service_of_its_own_endpoint_goes_before_that_of_all() {
     let elsewhere = [KEYS[0], KEYS[1], ("AWS_REGION", "eu-north-1"), ("AWS_ENDPOINT_URL_EBS", server.url())];
     let says = run("", &elsewhere);
     assert_eq!(says, ["refused: nothing tells which region this machine is in; the disks are in eu-north-1"]);
+}
+
+/// Says what became of a question to each of the services that are asked before a scan.
+#[tokio::test]
+async fn adviser() {
+    if std::env::var(CASE).is_err() {
+        return;
+    }
+    let connection = Connection::open(&Options::default()).await.unwrap();
+    let answers = [
+        connection.describe_key("key").await.map(drop),
+        connection.recycle_bin_rules(None).await.map(drop),
+        connection.quota("ebs", "L-C125AE42").await.map(drop),
+    ];
+    for answer in answers {
+        println!("<{}>", answer.unwrap_err());
+    }
+}
+
+#[test]
+fn where_disks_are_on_loopback_no_service_is_asked_that_is_not() {
+    let far = "not asked: EC2 and EBS are on loopback, and this service is not";
+    let here = "http://127.0.0.1:1";
+    let base = [KEYS[0], KEYS[1], ("AWS_REGION", "eu-north-1")];
+    let disks = [("AWS_ENDPOINT_URL_EC2", here), ("AWS_ENDPOINT_URL_EBS", here)];
+    let asked = |more: &[(&str, &str)]| {
+        let environment: Vec<_> = base.iter().chain(&disks).chain(more).copied().collect();
+        run_test("environment::adviser", "", &environment)
+    };
+    let says = asked(&[]);
+    assert_eq!(says.len(), 3, "{says:?}");
+    assert!(says.iter().all(|said| said.ends_with(far)), "{says:?}");
+    let says = asked(&[
+        ("AWS_ENDPOINT_URL_KMS", here),
+        ("AWS_ENDPOINT_URL_RBIN", here),
+        ("AWS_ENDPOINT_URL_SERVICE_QUOTAS", here),
+    ]);
+    assert!(says.iter().all(|said| said.ends_with("the connection failed")), "{says:?}");
+    let says = asked(&[("AWS_ENDPOINT_URL", here), ("AWS_ENDPOINT_URL_KMS", "http://kms.example.invalid")]);
+    let kinds: Vec<_> = says.iter().map(|said| said.ends_with(far)).collect();
+    assert_eq!(kinds, [true, false, false], "{says:?}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Blocks that are read before they are asked for: queued, in flight, or waiting to be taken, bounded together.
+//! Blocks on their way: those that a hint asked for, queued, in flight, or waiting to be taken, bounded together; and
+//! those that a reader is getting for itself, so that nobody gets them a second time.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -13,18 +14,25 @@ use super::fetch::BlockBytes;
 /// What came of a flight; `None` while it is under way.
 pub(super) type Landing = Option<Result<Option<BlockBytes>, SourceError>>;
 
-/// A block that nobody took for so long makes room for others.
-const STALE: Duration = Duration::from_secs(10);
+/// A block that nobody took for so long makes room for others. Readers as slow as 2 MiB a second take all that is held
+/// for them in this time.
+pub(super) const STALE: Duration = Duration::from_secs(30);
+/// Looking for stale blocks is done no more often than this.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// Blocks that may wait for their turn; hints beyond are dropped.
 const QUEUE_AT_MOST: usize = 4096;
 
-/// The state of all hinted blocks.
+/// The state of all blocks on their way.
 pub(super) struct Flights {
     slots: HashMap<u32, Slot>,
     queue: VecDeque<u32>,
+    /// Flights that a hint began.
     flying: usize,
+    /// Flights that a reader began for itself.
+    reading: usize,
     ready: usize,
     slots_at_most: usize,
+    swept: Instant,
     closed: bool,
     /// Blocks that were read and never taken.
     pub(super) wasted: u64,
@@ -32,7 +40,7 @@ pub(super) struct Flights {
 
 enum Slot {
     Queued,
-    Flying { landing: watch::Receiver<Landing>, claimed: bool, abort: Option<AbortHandle> },
+    Flying { landing: watch::Receiver<Landing>, is_hinted: bool, claimed: bool, abort: Option<AbortHandle> },
     Ready { bytes: BlockBytes, since: Instant },
 }
 
@@ -42,8 +50,8 @@ pub(super) enum Taken {
     Ready(BlockBytes),
     /// It is under way.
     Flying(watch::Receiver<Landing>),
-    /// Read it yourself.
-    Absent,
+    /// Read it yourself, and say here what came of it: it counts as under way.
+    Absent(watch::Sender<Landing>),
 }
 
 impl Flights {
@@ -52,8 +60,10 @@ impl Flights {
             slots: HashMap::new(),
             queue: VecDeque::new(),
             flying: 0,
+            reading: 0,
             ready: 0,
             slots_at_most,
+            swept: Instant::now(),
             closed: false,
             wasted: 0,
         }
@@ -71,22 +81,32 @@ impl Flights {
         }
     }
 
-    /// The next block to fetch, where `window` flights at once leave room for one.
+    /// The next block to fetch, where `window` flights at once leave room for one. Readers' own flights are begun whatever
+    /// the window, and count.
     pub(super) fn start(&mut self, window: usize) -> Option<(u32, watch::Sender<Landing>)> {
-        if self.closed || self.queue.is_empty() || self.flying >= window || !self.has_room() {
+        if self.closed || self.queue.is_empty() || self.flying.saturating_add(self.reading) >= window {
             return None;
         }
-        while let Some(block) = self.queue.pop_front() {
+        while let Some(block) = self.queue.front().copied() {
             // One that a reader fetched itself has left the queue in all but name.
-            if !matches!(self.slots.get(&block), Some(Slot::Queued)) {
-                continue;
+            if matches!(self.slots.get(&block), Some(Slot::Queued)) {
+                if !self.has_room() {
+                    return None;
+                }
+                self.queue.pop_front();
+                return Some((block, self.fly(block, true)));
             }
-            let (sender, landing) = watch::channel(None);
-            self.slots.insert(block, Slot::Flying { landing, claimed: false, abort: None });
-            self.flying = self.flying.saturating_add(1);
-            return Some((block, sender));
+            self.queue.pop_front();
         }
         None
+    }
+
+    fn fly(&mut self, block: u32, is_hinted: bool) -> watch::Sender<Landing> {
+        let (sender, landing) = watch::channel(None);
+        self.slots.insert(block, Slot::Flying { landing, is_hinted, claimed: !is_hinted, abort: None });
+        let count = if is_hinted { &mut self.flying } else { &mut self.reading };
+        *count = count.saturating_add(1);
+        sender
     }
 
     pub(super) fn started(&mut self, block: u32, task: AbortHandle) {
@@ -95,11 +115,12 @@ impl Flights {
         }
     }
 
-    /// A flight ended; its block is kept unless a reader waits for it already.
+    /// A flight ended, and whoever waits for it has been told; its block is kept where nobody does.
     pub(super) fn landed(&mut self, block: u32, result: &Result<Option<BlockBytes>, SourceError>) {
-        let Some(Slot::Flying { claimed, .. }) = self.slots.get(&block) else { return };
-        let claimed = *claimed;
-        self.flying = self.flying.saturating_sub(1);
+        let Some(Slot::Flying { claimed, is_hinted, .. }) = self.slots.get(&block) else { return };
+        let (claimed, is_hinted) = (*claimed, *is_hinted);
+        let count = if is_hinted { &mut self.flying } else { &mut self.reading };
+        *count = count.saturating_sub(1);
         match result {
             Ok(Some(bytes)) if !claimed && !self.closed => {
                 self.ready = self.ready.saturating_add(1);
@@ -111,23 +132,25 @@ impl Flights {
         }
     }
 
+    /// The block, where it is here already.
+    pub(super) fn take_ready(&mut self, block: u32) -> Option<BlockBytes> {
+        let Some(Slot::Ready { bytes, .. }) = self.slots.get(&block) else { return None };
+        let bytes = bytes.clone();
+        self.slots.remove(&block);
+        self.ready = self.ready.saturating_sub(1);
+        Some(bytes)
+    }
+
     pub(super) fn take(&mut self, block: u32) -> Taken {
+        if let Some(bytes) = self.take_ready(block) {
+            return Taken::Ready(bytes);
+        }
         match self.slots.get_mut(&block) {
-            None => Taken::Absent,
             Some(Slot::Flying { landing, claimed, .. }) => {
                 *claimed = true;
                 Taken::Flying(landing.clone())
             }
-            Some(Slot::Queued) => {
-                self.slots.remove(&block);
-                Taken::Absent
-            }
-            Some(Slot::Ready { bytes, .. }) => {
-                let bytes = bytes.clone();
-                self.slots.remove(&block);
-                self.ready = self.ready.saturating_sub(1);
-                Taken::Ready(bytes)
-            }
+            _ => Taken::Absent(self.fly(block, false)),
         }
     }
 
@@ -152,6 +175,10 @@ impl Flights {
         if self.flying.saturating_add(self.ready) < self.slots_at_most {
             return true;
         }
+        if self.swept.elapsed() < SWEEP_PAUSE {
+            return false;
+        }
+        self.swept = Instant::now();
         let before = self.slots.len();
         self.slots.retain(|_, slot| !matches!(slot, Slot::Ready { since, .. } if since.elapsed() > STALE));
         let dropped = before.saturating_sub(self.slots.len());

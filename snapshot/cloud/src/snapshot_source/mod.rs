@@ -2,8 +2,8 @@
 //! <https://docs.aws.amazon.com/ebs/latest/userguide/ebs-accessing-snapshot.html>).
 //!
 //! A block has 512 KiB. What was never written is not listed, reads as zeros, and costs nothing. What was written is got
-//! once for each time it is asked for (a [`stillframe_block::CachedSource`] above asks once), compared with its SHA-256, and
-//! tried again where it came broken. Not supported: blocks of another length, and the lists of changes between snapshots.
+//! once for all who ask for it while it is on its way, whether by a hint or by a read (a [`stillframe_block::CachedSource`]
+//! above keeps it for those who ask later), compared with its SHA-256, and tried again where it came broken. Not supported: blocks of another length, and the lists of changes between snapshots.
 //!
 //! Readers block; calls are made by a tokio runtime. A read hands its work to that runtime and waits, from any thread but
 //! one of the runtime's own workers, which it would hold up.
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use stillframe_block::{BLOCK_BYTES, BlockSource, ReadError};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::api::Blocks;
 use crate::client::Caller;
@@ -31,7 +31,7 @@ use crate::limiter::Operation;
 
 pub use error::SourceError;
 use fetch::{BlockBytes, Fetch, Latency};
-use flights::{Flights, Taken};
+use flights::{Flights, Landing, Taken};
 use index::{Index, NextWritten};
 pub use limit::ReadLimit;
 
@@ -236,6 +236,10 @@ impl BlockSource for EbsSource {
         Shared::launch(&self.shared);
     }
 
+    fn wants_hints(&self) -> bool {
+        true
+    }
+
     fn next_written(&self, offset: u64) -> Result<Option<Range<u64>>, ReadError> {
         if offset >= self.shared.len_bytes {
             return Ok(None);
@@ -259,50 +263,44 @@ impl BlockSource for EbsSource {
 impl Shared {
     /// The block, from a flight where one has it; `None` for zeros.
     async fn block(self: &Arc<Self>, block: u32) -> Result<Option<BlockBytes>, SourceError> {
-        let taken = self.flights().take(block);
-        Self::launch(self);
-        match taken {
-            Taken::Ready(bytes) => Ok(Some(bytes)),
-            Taken::Flying(mut landing) => {
-                let landed = landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
-                match landed {
-                    Some(result) => result,
-                    // The flight was ended.
-                    None => self.fetch.block(&self.index, block).await,
+        loop {
+            let taken = self.flights().take(block);
+            match taken {
+                Taken::Ready(bytes) => {
+                    Self::launch(self);
+                    return Ok(Some(bytes));
                 }
+                Taken::Flying(mut landing) => {
+                    let landed =
+                        landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
+                    if let Some(result) = landed {
+                        return result;
+                    }
+                    // The flight was ended: whoever asks first begins another.
+                }
+                Taken::Absent(landing) => return Flight::new(self, block, landing).fly().await,
             }
-            Taken::Absent => self.fetch.block(&self.index, block).await,
         }
     }
 
     fn take_ready(shared: &Arc<Self>, block: u32) -> Option<BlockBytes> {
-        let taken = shared.flights().take(block);
-        match taken {
-            Taken::Ready(bytes) => {
-                Self::launch(shared);
-                Some(bytes)
-            }
-            Taken::Flying(_) | Taken::Absent => None,
-        }
+        let bytes = shared.flights().take_ready(block)?;
+        Self::launch(shared);
+        Some(bytes)
     }
 
     /// Starts as many flights as rate and latency can use.
     fn launch(shared: &Arc<Self>) {
         let window = shared.window();
         loop {
-            let mut flights = shared.flights();
-            let Some((block, landing)) = flights.start(window) else { return };
-            let this = Arc::clone(shared);
+            let Some((block, landing)) = shared.flights().start(window) else { return };
+            let flight = Flight::new(shared, block, landing);
+            // The lock is not held: a runtime that has ended drops the flight here, which then lands.
             let task = shared.runtime.spawn(async move {
-                let mut flight = Flight { shared: this, block, result: Err(SourceError::Ended) };
-                flight.result = flight.shared.fetch.block(&flight.shared.index, block).await;
-                let (shared, result) = (Arc::clone(&flight.shared), flight.result.clone());
-                drop(flight);
-                landing.send_replace(Some(result));
-                Self::launch(&shared);
+                // What came of it has been told.
+                let _ = flight.fly().await;
             });
-            // The lock is held: it has not landed yet.
-            flights.started(block, task.abort_handle());
+            shared.flights().started(block, task.abort_handle());
         }
     }
 
@@ -321,11 +319,28 @@ impl Shared {
     }
 }
 
-/// Lands whichever way its task ends, so that its place is free again.
+/// A block on its way. It lands whichever way its task ends, so that its place is free again.
 struct Flight {
     shared: Arc<Shared>,
     block: u32,
+    landing: watch::Sender<Landing>,
     result: Result<Option<BlockBytes>, SourceError>,
+}
+
+impl Flight {
+    fn new(shared: &Arc<Shared>, block: u32, landing: watch::Sender<Landing>) -> Self {
+        Self { shared: Arc::clone(shared), block, landing, result: Err(SourceError::Ended) }
+    }
+
+    async fn fly(mut self) -> Result<Option<BlockBytes>, SourceError> {
+        self.result = self.shared.fetch.block(&self.shared.index, self.block).await;
+        let (shared, result) = (Arc::clone(&self.shared), self.result.clone());
+        // Told before it lands: whoever comes between the two finds it.
+        self.landing.send_replace(Some(result.clone()));
+        drop(self);
+        Shared::launch(&shared);
+        result
+    }
 }
 
 impl Drop for Flight {

@@ -241,7 +241,7 @@ async fn hints_are_bounded_and_skip_holes() {
     check_block(&opened, 2).await;
     assert_eq!(opened.fake.gets.load(Ordering::SeqCst), 128, "those were held");
     // What nobody takes makes room in the end.
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(flights::STALE + Duration::from_secs(5)).await;
     let other = 150_000 * BLOCK..150_100 * BLOCK;
     opened.source.prefetch(std::slice::from_ref(&other));
     tokio::time::sleep(Duration::from_secs(5)).await;

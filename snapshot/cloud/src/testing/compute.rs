@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) page_items: usize,
     /// Lists everything, whatever is asked for.
     pub(crate) ignores_filters: bool,
+    /// GiB of instance store by type; not offered where there is none.
+    pub(crate) instance_store_gib: Option<BTreeMap<String, u64>>,
     made: HashMap<String, Instant>,
 }
 
@@ -246,7 +248,7 @@ impl World {
         let visible = self.snapshots.values().filter(|fake| Instant::now() >= fake.visible);
         visible
             .map(|fake| fake.snapshot.clone())
-            .filter(|found| self.ignores_filters || tags_pass(&found.tags, filters))
+            .filter(|found| self.ignores_filters || snapshot_passes(found, filters))
             .collect()
     }
 
@@ -256,6 +258,14 @@ impl World {
         let next = (all.len() > end).then(|| end.to_string());
         Page { items: all.into_iter().skip(start).take(self.page_items).collect(), next }
     }
+}
+
+fn snapshot_passes(found: &Snapshot, filters: &[Filter]) -> bool {
+    filters.iter().all(|filter| match filter.name.as_str() {
+        "volume-id" => filter.values.contains(&found.volume_id),
+        "status" => filter.values.contains(&format!("{:?}", found.state).to_ascii_lowercase()),
+        _ => tags_pass(&found.tags, std::slice::from_ref(filter)),
+    })
 }
 
 fn tags_pass(tags: &Tags, filters: &[Filter]) -> bool {
@@ -370,6 +380,16 @@ impl Compute for FakeCompute {
 
     fn describe_regions(&self) -> Answer<'_, Vec<String>> {
         Box::pin(self.call("ec2:DescribeRegions", |_| Ok(vec![place().region])))
+    }
+
+    fn instance_store_gib(&self, types: &[String]) -> Answer<'_, BTreeMap<String, u64>> {
+        let types = types.to_vec();
+        Box::pin(self.call("ec2:DescribeInstanceTypes", move |world| {
+            assert!(types.len() <= 100, "{} types", types.len());
+            let mut all = world.instance_store_gib.clone().unwrap_or_default();
+            all.retain(|name, _| types.contains(name));
+            Ok(all)
+        }))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{check_dry_run, check_tags, is_id, reply};
 use crate::estate::{Snapshot, Tags, Volume};
 use crate::reply::{Refusal, Reply};
+use crate::request::Service;
 use crate::world::Scene;
 use crate::xml::{Xml, time};
 
@@ -99,6 +100,9 @@ fn create(scene: &mut Scene<'_>, volumes: &[Volume]) -> Result<Vec<Snapshot>, Re
         return Err(Refusal::new(400, "TagLimitExceeded", "no more than 50 tags"));
     }
     check_tags(scene, &tags)?;
+    if !tags.is_empty() {
+        scene.caller.check_allowed(scene.state, Service::Ec2, "CreateTags")?;
+    }
     check_dry_run(scene)?;
     check_quotas(scene, volumes)?;
     let set_error = volumes.iter().find_map(|volume| volume.snapshot_error.clone());

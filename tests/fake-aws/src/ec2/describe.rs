@@ -1,11 +1,16 @@
 //! Instances, volumes, regions.
 
+use std::collections::BTreeSet;
+
 use super::list::{Ids, chosen, filtered, page};
 use super::{check_dry_run, reply};
 use crate::estate::{Instance, Volume};
 use crate::reply::{Refusal, Reply};
 use crate::world::Scene;
 use crate::xml::{Xml, time};
+
+/// `DescribeInstanceTypes` takes no more.
+const MOST_TYPES: usize = 100;
 
 const INSTANCE_IDS: Ids = Ids {
     parameter: "InstanceId",
@@ -188,5 +193,44 @@ pub(super) fn regions(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
                 .text("regionEndpoint", format!("ec2.{region}.amazonaws.com"))
                 .text("optInStatus", "opt-in-not-required");
         });
+    }))
+}
+
+/// The types that a call names: those of the estate's table, and of its instances. A type that the table does not have
+/// has no instance store.
+pub(super) fn instance_types(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
+    let estate = &scene.state.estate;
+    let of_instances = estate.instances.iter().map(|instance| &instance.instance_type);
+    let all: BTreeSet<String> = estate.instance_types.keys().chain(of_instances).cloned().collect();
+    let wanted = scene.call.list("InstanceType");
+    if wanted.len() > MOST_TYPES {
+        return Err(Refusal::new(400, "InvalidParameterValue", "no more than 100 instance types"));
+    }
+    let unknown: Vec<&str> = wanted.iter().filter(|name| !all.contains(*name)).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let message = format!("The following supplied instance types do not exist: [{}]", unknown.join(", "));
+        return Err(Refusal::new(400, "InvalidInstanceType", message));
+    }
+    check_dry_run(scene)?;
+    let types = all.into_iter().filter(|name| wanted.is_empty() || wanted.contains(name));
+    let stores = scene.state.estate.instance_types.clone();
+    let types: Vec<(String, u64)> =
+        types.map(|name| (name.clone(), stores.get(&name).copied().unwrap_or(0))).collect();
+    let (types, next) = page(scene, types, 100, |(name, _)| name)?;
+    Ok(reply(scene, |xml| {
+        xml.items("instanceTypeSet", &types, |xml, (name, gib)| {
+            xml.text("instanceType", name).text("currentGeneration", true);
+            xml.text("instanceStorageSupported", *gib > 0);
+            if *gib > 0 {
+                xml.element("instanceStorageInfo", |xml| {
+                    xml.text("totalSizeInGB", gib);
+                    xml.items("disks", [gib], |xml, gib| {
+                        xml.text("sizeInGB", gib).text("count", 1).text("type", "ssd");
+                    });
+                    xml.text("nvmeSupport", "required");
+                });
+            }
+        });
+        xml.maybe("nextToken", next);
     }))
 }

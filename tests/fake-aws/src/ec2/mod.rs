@@ -7,7 +7,6 @@ mod snapshots;
 
 use std::time::Duration;
 
-use crate::caller::Caller;
 use crate::estate::Tags;
 use crate::reply::{Refusal, Reply};
 use crate::request::Service;
@@ -26,6 +25,7 @@ pub(crate) fn answer(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
         "DescribeInstances" => describe::instances(scene),
         "DescribeVolumes" => describe::volumes(scene),
         "DescribeRegions" => describe::regions(scene),
+        "DescribeInstanceTypes" => describe::instance_types(scene),
         "DescribeSnapshots" => snapshots::describe(scene),
         "CreateSnapshots" => create::set(scene),
         "CreateSnapshot" => create::one(scene),
@@ -50,7 +50,11 @@ fn spend(scene: &mut Scene<'_>) -> Result<(), Refusal> {
     let call = scene.call;
     let describes = call.operation.starts_with("Describe") || call.operation.starts_with("List");
     let names_something = call.parameters.iter().any(|(name, _)| {
-        name.starts_with("Filter.") || name == "MaxResults" || name == "NextToken" || name.contains("Id.")
+        name.starts_with("Filter.")
+            || name == "MaxResults"
+            || name == "NextToken"
+            || name.contains("Id.")
+            || name.starts_with("InstanceType.")
     });
     let ((capacity, rate), kind) = match (describes, names_something) {
         (false, _) => (settings.quotas.ec2_changes, ""),
@@ -72,7 +76,8 @@ fn check_dry_run(scene: &Scene<'_>) -> Result<(), Refusal> {
 }
 
 fn check_tags(scene: &Scene<'_>, tags: &Tags) -> Result<(), Refusal> {
-    Caller::check_tags(scene.state, Service::Ec2, &format!("ec2:{}", scene.call.operation), tags)
+    let action = format!("ec2:{}", scene.call.operation);
+    scene.caller.check_tags(scene.state, Service::Ec2, &action, tags)
 }
 
 /// The root element, the request's id, and what `inside` writes.

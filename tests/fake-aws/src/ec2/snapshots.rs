@@ -140,10 +140,7 @@ pub(super) fn delete(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
         return Err(Refusal::new(400, "InvalidSnapshot.InUse", message));
     }
     let account = scene.state.account(&snapshot.account);
-    let is_excluded = account
-        .and_then(|account| account.recycle_bin_exclusion.as_ref())
-        .is_some_and(|(key, value)| snapshot.tags.get(key) == Some(value));
-    let days = account.and_then(|account| account.recycle_bin_days).filter(|_| !is_excluded);
+    let days = account.and_then(|account| account.days_in_recycle_bin(&snapshot.tags));
     let now_ms = scene.now_ms;
     let snapshot = &mut scene.state.estate.snapshots[place];
     // A second deletion of one that is pending changes nothing.

@@ -82,6 +82,70 @@ def identities():
     refused("UnauthorizedOperation", client("ec2", *keys).describe_volumes)
 
 
+def account():
+    """What is asked before a scan: instance types, keys, the Recycle Bin's rules, quotas."""
+    ec2, kms, bin, quotas = client("ec2"), client("kms"), client("rbin"), client("service-quotas")
+    types = ec2.describe_instance_types(InstanceTypes=["m5d.large", "t3.micro"])["InstanceTypes"]
+    stores = {t["InstanceType"]: t.get("InstanceStorageInfo", {}).get("TotalSizeInGB") for t in types}
+    check(stores == {"m5d.large": 75, "t3.micro": None}, f"instance stores: {stores}")
+    check([t["InstanceStorageSupported"] for t in types] == [True, False], "supported or not")
+    pages = ec2.get_paginator("describe_instance_types").paginate(PaginationConfig={"PageSize": 5})
+    check(len([t for page in pages for t in page["InstanceTypes"]]) == 2, "all types")
+    refused("InvalidInstanceType", ec2.describe_instance_types, InstanceTypes=["x9.huge"])
+    refused("DryRunOperation", ec2.describe_instance_types, DryRun=True)
+
+    arn = "arn:aws:kms:us-east-1:111111111111:key/"
+    key = kms.describe_key(KeyId=arn + "1")["KeyMetadata"]
+    check((key["Arn"], key["KeyId"], key["KeyState"], key["Enabled"]) == (arn + "1", "1", "Enabled", True), "a key")
+    key = kms.describe_key(KeyId=arn + "2")["KeyMetadata"]
+    check((key["KeyState"], key["Enabled"]) == ("Disabled", False), "a disabled key")
+    check(key["CreationDate"].year >= 2024, "when it was made")
+    refused("NotFoundException", kms.describe_key, KeyId=arn + "3")
+    refused("InvalidArnException", kms.describe_key, KeyId="arn:aws")
+    refused("ExpiredTokenException", client("kms", "AKIAOLD").describe_key, KeyId=arn + "1")
+
+    rules = [r for page in bin.get_paginator("list_rules").paginate(ResourceType="EBS_SNAPSHOT") for r in page["Rules"]]
+    check([r["RetentionPeriod"] for r in rules] == [{"RetentionPeriodValue": 7, "RetentionPeriodUnit": "DAYS"}], "rules")
+    rule = bin.get_rule(Identifier=rules[0]["Identifier"])
+    check((rule["ResourceType"], rule["Status"]) == ("EBS_SNAPSHOT", "available"), "a rule")
+    check(rule["ExcludeResourceTags"] == [{"ResourceTagKey": "keep", "ResourceTagValue": "no"}], "an exclusion tag")
+    check(rule["ResourceTags"] == [] and rule["RuleArn"].startswith("arn:aws:rbin:us-east-1:111111111111:"), "its arn")
+    check(bin.list_rules(ResourceType="EC2_IMAGE")["Rules"] == [], "none for images")
+    gone = refused("ResourceNotFoundException", bin.get_rule, Identifier="aaaaaaaaaaa")
+    check(gone["Reason"] == "RULE_NOT_FOUND", "no such rule")
+    refused("ValidationException", bin.list_rules, ResourceType="EBS_SNAPSHOT", NextToken="bogus")
+
+    def value(call, code, service="ebs"):
+        quota = call(ServiceCode=service, QuotaCode=code)["Quota"]
+        check((quota["QuotaCode"], quota["ServiceCode"]) == (code, service), "the quota that was asked for")
+        return quota["Value"]
+
+    gets, lists, pending = "L-C125AE42", "L-18E976AB", "L-94D7AB7D"
+    check(value(quotas.get_service_quota, gets) == 5_000, "a quota of the account's own")
+    refused("NoSuchResourceException", quotas.get_service_quota, ServiceCode="ebs", QuotaCode=lists)
+    common = [value(quotas.get_aws_default_service_quota, code) for code in (gets, lists, pending)]
+    check(common == [1_000, 50, 100], f"quotas of every account: {common}")
+    refused("NoSuchResourceException", quotas.get_aws_default_service_quota, ServiceCode="ec2", QuotaCode=gets)
+
+    role = {"RoleArn": "arn:aws:iam::222222222222:role/scanner", "RoleSessionName": "stillframe", "ExternalId": "right"}
+    assumed = client("sts").assume_role(**role)["Credentials"]
+    keys = assumed["AccessKeyId"], assumed["SecretAccessKey"], assumed["SessionToken"]
+    denied = refused("AccessDeniedException", client("kms", *keys).describe_key, KeyId=arn + "1")
+    check("not authorized to perform: kms:DescribeKey" in denied["Error"]["Message"], "what is denied is named")
+    refused("AccessDeniedException", client("rbin", *keys).list_rules, ResourceType="EBS_SNAPSHOT")
+    refused("AccessDeniedException", client("service-quotas", *keys).get_service_quota, ServiceCode="ebs", QuotaCode=gets)
+    # boto3's own retries bring it through what passes.
+    faults = [{"operation": o, "nth": n, "fault": f} for o in ("DescribeKey", "ListRules", "GetServiceQuota")
+              for n, f in ((1, {"kind": "throttle"}), (2, {"kind": "http", "status": 500}))]
+    control("faults", faults)
+    again = {"attempts": 4}
+    replies = [client("kms", **again).describe_key(KeyId=arn + "1"),
+               client("rbin", **again).list_rules(ResourceType="EBS_SNAPSHOT"),
+               client("service-quotas", **again).get_service_quota(ServiceCode="ebs", QuotaCode=gets)]
+    check([r["ResponseMetadata"]["RetryAttempts"] for r in replies] == [2, 2, 2], "throttled, failed, answered")
+    control("faults", [])
+
+
 def machines():
     ec2 = client("ec2")
     check([r["RegionName"] for r in ec2.describe_regions()["Regions"]] == ["us-east-1", "eu-west-3"], "regions")
@@ -274,6 +338,7 @@ def faults():
 
 
 identities()
+account()
 machines()
 lifecycle()
 refusals()

@@ -61,10 +61,19 @@ fn estate(image: PathBuf) -> Estate {
     one.expired_keys.push("AKIAOLD".to_owned());
     one.denied_keys.push(key.clone());
     one.recycle_bin_days = Some(7);
+    one.recycle_bin_exclusion = Some(("keep".to_owned(), "no".to_owned()));
+    one.key_states.insert(key.replace("key/1", "key/2"), "Disabled".to_owned());
     let role = Role {
         name: "scanner".to_owned(),
         external_id: Some("right".to_owned()),
-        denied_actions: vec!["ec2:DescribeVolumes".to_owned()],
+        denied_actions: [
+            "ec2:DescribeVolumes",
+            "kms:DescribeKey",
+            "rbin:ListRules",
+            "servicequotas:GetServiceQuota",
+        ]
+        .map(str::to_owned)
+        .into(),
     };
     let two = "222222222222".to_owned();
     estate.accounts.push(Account { id: two.clone(), roles: vec![role], ..Account::default() });
@@ -108,6 +117,8 @@ fn estate(image: PathBuf) -> Estate {
     estate.snapshots.push(Snapshot { in_use_by: Some("ami-1".to_owned()), ..used });
     let plain = snapshot("snap-0000000000000cc00", ours());
     estate.snapshots.push(Snapshot { content: Content { image: None, pattern_blocks: 2 }, ..plain });
+    estate.instance_types.insert("m5d.large".to_owned(), 75);
+    estate.settings.quotas.gets_per_second = 5_000.0;
     estate.settings.enforce_policy = true;
     estate.settings.snapshot_delay_ms = 60_000;
     estate

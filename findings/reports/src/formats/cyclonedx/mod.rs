@@ -7,6 +7,7 @@
 //! | the machine | `metadata.component`, a `device` |
 //! | its operating system | a component of type `operating-system` |
 //! | a package | a component of type `library` with its `purl`; its databases are `evidence.occurrences` |
+//! | the cloud, and what became of the snapshots | `stillframe:cloud:` and `stillframe:snapshot` properties |
 //! | completeness | `compositions`, and `stillframe:` properties that name each row of the ledger that was not read |
 //!
 //! Not there: findings (only their number; a vulnerability needs the advisory's own data), the ledger's complete rows
@@ -17,7 +18,9 @@ mod bom;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
-use stillframe_model::{Coverage, Location, Machine, OperatingSystem, Package, Report, Scanner};
+use stillframe_model::{
+    Coverage, Location, Machine, OperatingSystem, Package, Report, Scanner, SnapshotReceipt,
+};
 
 use crate::words;
 use bom::{Bom, Component, ComponentType, Composition, Evidence, Metadata, Occurrence, Property, Tools};
@@ -92,7 +95,29 @@ fn scan_properties(report: &Report) -> Vec<Property> {
     properties.extend(scanners.map(|scanner| Property::new("stillframe:scanner", scanner.name())));
     let unread = report.coverage.iter().filter(|row| !row.is_complete());
     properties.extend(unread.map(|row| Property::new("stillframe:unread", unread_line(row))));
+    if let Some(cloud) = &report.cloud {
+        properties.push(Property::new("stillframe:cloud:provider", &cloud.provider));
+        properties.push(Property::new("stillframe:cloud:account", &cloud.account));
+        properties.push(Property::new("stillframe:cloud:region", &cloud.region));
+        let instance = cloud.instance_id.iter();
+        properties.extend(instance.map(|id| Property::new("stillframe:cloud:instance", id)));
+        if cloud.unknown_creations > 0 {
+            let unknown = Property::new("stillframe:cloud:unknown_creations", cloud.unknown_creations);
+            properties.push(unknown);
+        }
+    }
+    let receipts = report.snapshots.iter();
+    properties.extend(receipts.map(|receipt| Property::new("stillframe:snapshot", receipt_line(receipt))));
     properties
+}
+
+/// `snap-0a1b2c3d4e5f60718: kept: InvalidSnapshot.InUse`.
+fn receipt_line(receipt: &SnapshotReceipt) -> String {
+    let fate = words::snapshot_fate(receipt.fate);
+    match &receipt.code {
+        Some(code) => format!("{}: {fate}: {code}", receipt.snapshot_id),
+        None => format!("{}: {fate}", receipt.snapshot_id),
+    }
 }
 
 /// `disk0/p2: encrypted: LUKS2`.

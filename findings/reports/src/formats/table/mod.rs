@@ -1,11 +1,13 @@
 //! The report for a person at a terminal, perhaps a tired one.
 //!
-//! What matters most stands first: which machine, whether everything was read, how bad it is. Then what was not read
-//! and why, what is wrong and what to do, the ledger as a tree, the packages counted, what it cost. Lists are cut after
-//! their first few, and say how many follow; [`Options::verbose`] and [`Options::list_packages`] show them all.
+//! What matters most stands first: which machine, whether everything was read, whether a snapshot is left, how bad it
+//! is. Then what was not read and why, what is wrong and what to do, what became of the snapshots, the ledger as a tree,
+//! the packages counted, what it cost. Lists are cut after their first few, and say how many follow; [`Options::verbose`]
+//! and [`Options::list_packages`] show them all. A snapshot that is left is never cut.
 //!
 //! No line is wider than the width. Every status has a mark of its own, so that nothing is said by colour alone.
 
+mod cost;
 mod findings;
 mod ledger;
 mod names;
@@ -20,7 +22,7 @@ use std::io::{self, Write};
 use stillframe_model::{Coverage, CoverageKind, DiskText, OperatingSystem, Report, Severity, Status};
 
 use crate::{Options, words};
-use numbers::{counted, duration, size, thousands};
+use numbers::{counted, thousands};
 use page::{Lead, Page, SEPARATOR, Style, Text};
 
 pub(crate) fn write(report: &Report, options: &Options, out: &mut dyn Write) -> io::Result<()> {
@@ -29,10 +31,10 @@ pub(crate) fn write(report: &Report, options: &Options, out: &mut dyn Write) -> 
     headline(&mut page, report);
     unread::section(&mut page, &report.coverage, options);
     findings::section(&mut page, report, options);
-    snapshots::section(&mut page, report);
+    snapshots::section(&mut page, report, options);
     ledger::section(&mut page, &report.coverage, options);
     packages::section(&mut page, report, options);
-    footer(&mut page, report);
+    cost::section(&mut page, report, options);
     out.write_all(page.into_string().as_bytes())
 }
 
@@ -45,7 +47,7 @@ pub(crate) fn write_coverage(rows: &[Coverage], options: &Options, out: &mut dyn
     out.write_all(page.into_string().trim_start_matches('\n').as_bytes())
 }
 
-/// Which machine, whether everything was read, how bad it is.
+/// Which machine, whether everything was read, whether a snapshot is left, how bad it is.
 fn headline(page: &mut Page, report: &Report) {
     let machine = &report.machine;
     let mut who = vec![match &machine.hostname {
@@ -59,8 +61,11 @@ fn headline(page: &mut Page, report: &Report) {
     who.extend(machine.architecture.as_ref().map(|architecture| Text::new().plain(architecture.as_str())));
     // What follows on a line of its own is indented, so that no name can pass for the verdict below.
     let lead = Lead { first: Text::new(), rest: Text::new().plain("  ") };
-    page.paragraph(lead, &joined(who, SEPARATOR));
+    page.paragraph(lead.clone(), &joined(who, SEPARATOR));
     page.paragraph(Lead::default(), &verdict(report));
+    if let Some(left) = snapshots::left_behind(report) {
+        page.paragraph(lead, &left);
+    }
     page.paragraph(Lead::default(), &findings_counted(report));
 }
 
@@ -120,28 +125,6 @@ fn findings_counted(report: &Report) -> Text {
     text
 }
 
-/// What reading cost, and which scan this is.
-fn footer(page: &mut Page, report: &Report) {
-    let io = &report.io;
-    let took = report.scan.finished.duration_since(report.scan.started).as_millis();
-    page.heading("COST");
-    let cost = [
-        format!("{} of 512\u{a0}KiB", counted(io.blocks_fetched, "block", "blocks")),
-        format!("{} in\u{a0}{}", size(io.bytes_read), counted(io.requests, "request", "requests")),
-        counted(io.entries, "entry", "entries"),
-        duration(took),
-    ];
-    page.paragraph(Lead::indent(2), &joined(cost.map(|words| Text::new().plain(words)), SEPARATOR));
-    let scan = &report.scan;
-    let identity = [
-        format!("{}\u{a0}{}", scan.tool.name, scan.tool.version),
-        scan.started.strftime("%Y-%m-%d\u{a0}%H:%M:%S\u{a0}UTC").to_string(),
-        format!("scan\u{a0}{}", names::name(scan.id.as_str())),
-    ];
-    let identity = joined(identity.map(|words| Text::new().dim(words)), SEPARATOR);
-    page.paragraph(Lead::indent(2), &identity.all(Style::Dim));
-}
-
 /// The worst first.
 const SEVERITIES: [Severity; 5] =
     [Severity::Critical, Severity::High, Severity::Medium, Severity::Low, Severity::Info];
@@ -160,7 +143,7 @@ const fn status_style(status: Status) -> Style {
         Status::Scanned => Style::Good,
         Status::Skipped => Style::Dim,
         Status::Partial => Style::Warning,
-        Status::Encrypted | Status::Unsupported | Status::Corrupt => Style::Bad,
+        Status::Encrypted | Status::Unsupported | Status::Corrupt | Status::Failed => Style::Bad,
     }
 }
 
@@ -170,7 +153,7 @@ const fn status_mark(status: Status) -> &'static str {
         Status::Scanned => "✓",
         Status::Skipped => "–",
         Status::Partial => "!",
-        Status::Encrypted | Status::Unsupported | Status::Corrupt => "✗",
+        Status::Encrypted | Status::Unsupported | Status::Corrupt | Status::Failed => "✗",
     }
 }
 

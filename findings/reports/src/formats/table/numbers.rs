@@ -1,5 +1,7 @@
 //! Numbers as people read them. U+00A0 stands between a number and its unit.
 
+use std::time::Duration;
+
 /// `1,204,331`.
 pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -37,7 +39,7 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// `420 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`. A clock that went back makes it nothing.
+/// `420 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`, `92 d 4 h`. A clock that went back makes it nothing.
 pub(super) fn duration(milliseconds: i128) -> String {
     let milliseconds = u64::try_from(milliseconds.max(0)).unwrap_or(u64::MAX);
     let seconds = milliseconds / 1000;
@@ -45,8 +47,30 @@ pub(super) fn duration(milliseconds: i128) -> String {
         0 => format!("{milliseconds}\u{a0}ms"),
         1..60 => format!("{seconds}.{}\u{a0}s", milliseconds % 1000 / 100),
         60..3600 => format!("{}\u{a0}min {}\u{a0}s", seconds / 60, seconds % 60),
-        _ => format!("{}\u{a0}h {}\u{a0}min", thousands(seconds / 3600), seconds / 60 % 60),
+        3600..172_800 => format!("{}\u{a0}h {}\u{a0}min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}\u{a0}d {}\u{a0}h", thousands(seconds / 86_400), seconds / 3600 % 24),
     }
+}
+
+/// `41 s`; from a minute on as [`duration`].
+pub(super) fn seconds(seconds: u64) -> String {
+    if seconds < 60 { format!("{seconds}\u{a0}s") } else { duration(i128::from(seconds) * 1000) }
+}
+
+/// Billionths of a dollar as `$1.23`; below a dollar as many places as the first two digits need.
+pub(super) fn dollars(nano_usd: u64) -> String {
+    let dollars = Duration::from_nanos(nano_usd).as_secs_f64();
+    let places = match nano_usd {
+        0 | 100_000_000.. => 2,
+        10_000_000.. => 3,
+        1_000_000.. => 4,
+        100_000.. => 5,
+        10_000.. => 6,
+        1_000.. => 7,
+        100.. => 8,
+        _ => 9,
+    };
+    format!("${dollars:.places$}")
 }
 
 #[cfg(test)]
@@ -68,5 +92,18 @@ mod tests {
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1.0 MiB", "8.0 GiB", "16.0 EiB"]);
         let times = [-5, 420, 1250, 184_000, 7_500_000].map(|time| duration(time).replace('\u{a0}', " "));
         assert_eq!(times, ["0 ms", "420 ms", "1.2 s", "3 min 4 s", "2 h 5 min"]);
+        let lifetimes =
+            [0, 41, 60, 7_500, 8_000_000, u64::MAX].map(|time| seconds(time).replace('\u{a0}', " "));
+        let expected = ["0 s", "41 s", "1 min 0 s", "2 h 5 min", "92 d 14 h", "213,503,982,334 d 14 h"];
+        assert_eq!(lifetimes, expected);
+    }
+
+    #[test]
+    fn small_sums_are_not_nothing() {
+        let sums = [0, 600, 1_200, 24_600, 597_000, 7_293_000, 12_000_000, 245_910_000_000].map(dollars);
+        let expected =
+            ["$0.00", "$0.00000060", "$0.0000012", "$0.000025", "$0.00060", "$0.0073", "$0.012", "$245.91"];
+        assert_eq!(sums, expected);
+        assert_eq!(dollars(u64::MAX), "$18446744073.71");
     }
 }

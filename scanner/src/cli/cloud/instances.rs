@@ -1,0 +1,195 @@
+//! `stillframe instances`, and what `--dry-run` prints: which machines, which of their disks, and what it would cost.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+use stillframe_cloud::cost::{NanoDollars, Prices};
+use stillframe_cloud::discover::InstanceStore;
+use stillframe_cloud::tags::ScanId;
+use stillframe_reports::Format;
+
+use super::super::EXIT_CLEAN;
+use super::super::arguments::Global;
+use super::super::failure::Failure;
+use super::super::output::printed;
+use super::arguments::{InstancesArguments, Limits, ListFormat};
+use super::{explained, limiter, on_runtime, open, shown, size};
+use crate::cloud::forecast::{DiskForecast, InstanceForecast, foresee};
+use crate::cloud::machine::find;
+
+/// `stillframe instances`.
+pub(in crate::cli) fn list(_: &Global, arguments: &InstancesArguments) -> Result<u8, Failure> {
+    on_runtime(async {
+        let name = ScanId::random().map(|id| id.to_string()).unwrap_or_default();
+        let region = arguments.region.region.clone();
+        let session = open(&arguments.account, region, None, limiter(None), &name).await?;
+        let selection = arguments.choice.selection(&arguments.ids);
+        let found = find(&session, &selection, &arguments.choice.exclusions()).await.map_err(explained)?;
+        let foreseen = foresee(&session, found.instances, &Prices::default()).await.map_err(explained)?;
+        let place = session.place();
+        printed(|out| match arguments.format {
+            ListFormat::Table => {
+                if foreseen.is_empty() {
+                    return writeln!(out, "no instances in {} of account {}", place.region, place.account);
+                }
+                foreseen.iter().try_for_each(|one| write_instance(out, one))?;
+                let scanned = foreseen.iter().filter(|one| one.planned.skipped.is_none()).count();
+                writeln!(out, "{scanned} of {} would be scanned in {}", foreseen.len(), place.region)
+            }
+            ListFormat::Json => {
+                let instances: Vec<Value> = foreseen.iter().map(instance_value).collect();
+                write_json(
+                    out,
+                    &json!({"account": place.account, "region": place.region, "instances": instances}),
+                )
+            }
+        })?;
+        Ok(EXIT_CLEAN)
+    })
+}
+
+/// What `scan instance --dry-run` prints.
+pub(super) fn print_forecast(
+    foreseen: &[InstanceForecast],
+    format: Format,
+    limits: &Limits,
+) -> Result<u8, Failure> {
+    let total = foreseen.iter().fold(NanoDollars::default(), |sum, one| sum.plus(one.cost.total()));
+    printed(|out| {
+        if matches!(format, Format::Json | Format::Jsonl) {
+            let instances: Vec<Value> = foreseen.iter().map(instance_value).collect();
+            let most = limits.max_cost().map(|cost| cost.0);
+            return write_json(
+                out,
+                &json!({
+                    "dry_run": true,
+                    "instances": instances,
+                    "total_nano_usd": total.0,
+                    "max_cost_nano_usd": most,
+                    "max_blocks": limits.max_blocks,
+                }),
+            );
+        }
+        for one in foreseen {
+            write_instance(out, one)?;
+            write_cost(out, one)?;
+        }
+        writeln!(out, "dry run: nothing was created; in all about {total}")?;
+        if let Some(most) = limits.max_cost() {
+            writeln!(out, "reading stops at {most} a machine (--max-cost)")?;
+        }
+        Ok(())
+    })?;
+    Ok(EXIT_CLEAN)
+}
+
+fn write_instance(out: &mut dyn Write, one: &InstanceForecast) -> io::Result<()> {
+    let instance = &one.planned.instance;
+    let name = instance.tags.get("Name").map(|name| format!("  {}", shown(name))).unwrap_or_default();
+    let verdict = match &one.planned.skipped {
+        // A state stands in front of its reason already.
+        Some(skip) => format!("skipped: {skip}"),
+        None => instance.state.clone(),
+    };
+    writeln!(out, "{}{name}  {}  {verdict}", instance.id, shown(&instance.instance_type))?;
+    for disk in &one.disks {
+        write_disk(out, disk, one.planned.skipped.is_some())?;
+    }
+    if one.has_unknown_store() {
+        writeln!(out, "  instance store   not known: allow ec2:DescribeInstanceTypes")?;
+    }
+    writeln!(out)
+}
+
+fn write_disk(out: &mut dyn Write, disk: &DiskForecast, is_skipped: bool) -> io::Result<()> {
+    let volume = disk.disk.volume_id.as_deref().unwrap_or("-");
+    let root = if disk.disk.is_root { " (root)" } else { "" };
+    let device = format!("{}{root}", shown(&disk.disk.device));
+    let fate = match &disk.disk.skipped {
+        Some(skip) => format!("left out: {skip}"),
+        // Its machine says why.
+        None if is_skipped => String::new(),
+        None => format!("{}, {}", disk.size_bytes.map(size).unwrap_or_default(), written(disk)),
+    };
+    writeln!(out, "{}", format!("  {device:<16} {volume:<22} {fate}").trim_end())
+}
+
+fn written(disk: &DiskForecast) -> String {
+    match &disk.written {
+        Some(written) => {
+            let of = written.started.map(|at| format!(" on {}", at.strftime("%Y-%m-%d"))).unwrap_or_default();
+            format!("{} written{of}", size(written.bytes))
+        }
+        None => "written bytes not known before its first snapshot".to_owned(),
+    }
+}
+
+fn write_cost(out: &mut dyn Write, one: &InstanceForecast) -> io::Result<()> {
+    let (bytes, is_known) = one.written();
+    let most = if is_known { "" } else { "at most " };
+    writeln!(
+        out,
+        "  would take {} snapshots of {most}{}, kept for about {} min, and read about {} blocks in {} lists",
+        one.disks.iter().filter(|disk| disk.disk.skipped.is_none()).count(),
+        size(bytes),
+        one.usage.lifetime.as_secs() / 60,
+        one.usage.gets,
+        one.usage.lists,
+    )?;
+    let cost = &one.cost;
+    writeln!(
+        out,
+        "  about {}: reads {}, lists {}, storage at most {}\n",
+        cost.total(),
+        cost.gets,
+        cost.lists,
+        cost.storage
+    )
+}
+
+fn instance_value(one: &InstanceForecast) -> Value {
+    let instance = &one.planned.instance;
+    let disks: Vec<Value> = one
+        .disks
+        .iter()
+        .map(|disk| {
+            json!({
+                "device": disk.disk.device,
+                "volume_id": disk.disk.volume_id,
+                "is_root": disk.disk.is_root,
+                "size_bytes": disk.size_bytes,
+                "written_bytes": disk.written.as_ref().map(|written| written.bytes),
+                "encrypted": disk.disk.volume.as_ref().map(|volume| volume.encrypted),
+                "left_out": disk.disk.skipped.as_ref().map(ToString::to_string),
+            })
+        })
+        .collect();
+    json!({
+        "instance_id": instance.id,
+        "name": instance.tags.get("Name"),
+        "state": instance.state,
+        "type": instance.instance_type,
+        "skipped": one.planned.skipped.as_ref().map(ToString::to_string),
+        "instance_store_gib": match &one.planned.instance_store {
+            InstanceStore::Gib(gib) => json!(gib),
+            InstanceStore::None => json!(0),
+            InstanceStore::NotAsked | InstanceStore::Unknown(_) => Value::Null,
+        },
+        "disks": disks,
+        "estimate": {
+            "blocks": one.usage.gets,
+            "lists": one.usage.lists,
+            "snapshot_bytes": one.usage.snapshot_bytes,
+            "lifetime_seconds": one.usage.lifetime.as_secs(),
+            "gets_nano_usd": one.cost.gets.0,
+            "lists_nano_usd": one.cost.lists.0,
+            "storage_nano_usd": one.cost.storage.0,
+            "total_nano_usd": one.cost.total().0,
+        },
+    })
+}
+
+pub(super) fn write_json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}

@@ -1,0 +1,153 @@
+//! What can go wrong between a machine in a cloud and its report. How each is said to people is the command line's part.
+
+use std::io;
+use std::path::PathBuf;
+
+use stillframe_aws::OpenError;
+use stillframe_cloud::api::{ApiError, Place};
+use stillframe_cloud::discover::InstanceSkip;
+use stillframe_cloud::lifecycle::SnapshotFault;
+use stillframe_cloud::snapshot_source::SourceError;
+use stillframe_cloud::state::StateError;
+use stillframe_cloud::sweep::SweepError;
+use stillframe_cloud::tags::TagError;
+use stillframe_model::SnapshotReceipt;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// No connection.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A call failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The state directory cannot be used.
+    #[error("the state directory {} cannot be used", path.display())]
+    StateDirectory {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The audit log cannot be written.
+    #[error("the audit log {} cannot be written", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The operator's tags cannot be used.
+    #[error(transparent)]
+    Tags(#[from] TagError),
+    /// A named instance does not exist there.
+    #[error("there is no instance {id} in {} of account {}", place.region, place.account)]
+    NoSuchInstance {
+        /// The id.
+        id: String,
+        /// Where it was looked for.
+        place: Place,
+    },
+    /// A named instance is not to be scanned.
+    #[error("{id} is {}", skip_words(skip))]
+    Skipped {
+        /// The id.
+        id: String,
+        /// Why.
+        skip: InstanceSkip,
+    },
+    /// There is no snapshot of a disk.
+    #[error("{volume} of {instance} was not read: {fault}")]
+    Snapshot {
+        /// The instance.
+        instance: String,
+        /// The volume.
+        volume: String,
+        /// The volume's key, where it is encrypted.
+        key: Option<String>,
+        /// Why.
+        fault: SnapshotFault,
+    },
+    /// A named snapshot cannot be read.
+    #[error("{snapshot} cannot be read: {why}")]
+    Unreadable {
+        /// The snapshot.
+        snapshot: String,
+        /// Why.
+        why: Unreadable,
+    },
+    /// Reading a snapshot ended before its end.
+    #[error("{snapshot} of {volume} was not read to its end: {error}")]
+    Source {
+        /// The snapshot.
+        snapshot: String,
+        /// The volume.
+        volume: String,
+        /// The volume's key, where it is encrypted.
+        key: Option<String>,
+        /// Whether another account owns it.
+        is_foreign: bool,
+        /// Why.
+        error: SourceError,
+    },
+    /// A snapshot of ours is, or may be, still there.
+    #[error("{} of {} is not confirmed to be gone", receipt.snapshot_id.as_str(), receipt.volume_id.as_str())]
+    Left {
+        /// What is known of it.
+        receipt: Box<SnapshotReceipt>,
+    },
+    /// Creating calls of unknown outcome.
+    #[error("{count} calls to create snapshots had no reply, and may still have made some")]
+    UnknownCreations {
+        /// How many.
+        count: usize,
+    },
+    /// Snapshots could not be listed, so nobody knows what is left.
+    #[error("it cannot be told whether snapshots are left: {0}")]
+    Unlisted(ApiError),
+    /// A sweep ended early.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// The operator stopped the scan.
+    #[error("the scan was stopped")]
+    Stopped,
+    /// The program itself failed.
+    #[error("the program itself failed while it scanned")]
+    Panicked,
+    /// No random numbers, no threads.
+    #[error("the operating system gives no {0}")]
+    System(&'static str),
+}
+
+/// Why a snapshot that was named cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Not completed yet.
+    #[error("it is still pending")]
+    Pending,
+    /// It failed.
+    #[error("it failed when it was made")]
+    Failed,
+    /// In the archive tier.
+    #[error("it is archived")]
+    Archived,
+    /// In the Recycle Bin, or coming back from it.
+    #[error("it is in the Recycle Bin")]
+    InRecycleBin,
+    /// There is none.
+    #[error("there is no such snapshot in {} that account {} may see", .0.region, .0.account)]
+    Missing(Place),
+}
+
+fn skip_words(skip: &InstanceSkip) -> String {
+    match skip {
+        InstanceSkip::NoDisks => "not scanned: none of its disks is taken".to_owned(),
+        skip => skip.to_string(),
+    }
+}

@@ -1,0 +1,256 @@
+//! One instance: its snapshots taken, read and purged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stillframe_cloud::api::{Snapshot, Tags};
+use stillframe_cloud::discover::{Discovery, Exclusions, PlannedDisk, PlannedInstance, Selection};
+use stillframe_cloud::lifecycle::{Progress, SnapshotFault, SnapshotOrder, Snapshots};
+use stillframe_cloud::purge::{PurgeGuard, PurgeReport};
+use stillframe_cloud::snapshot_source::ReadLimit;
+use stillframe_cloud::tags::{ScanId, check_user_tags};
+use stillframe_model::Coverage;
+
+use super::reading::{self, Read, Target};
+use super::receipt::{self, Kept};
+use super::{CloudError, Outcome, ReadOptions, Session, Stop, ledger};
+
+/// From this long after their creation anyone may delete our snapshots: longer than any scan takes.
+const EXPIRES_AFTER: Duration = Duration::from_secs(12 * 3600);
+
+/// How an instance is scanned.
+pub struct MachineOptions {
+    /// Tags that its snapshots bear beside ours.
+    pub user_tags: Tags,
+    /// How its disks are read.
+    pub read: ReadOptions,
+}
+
+/// Finds the instances that were chosen.
+///
+/// # Errors
+/// A call failed, or an instance was named that is not there.
+pub async fn find(
+    session: &Session,
+    selection: &Selection,
+    exclusions: &Exclusions,
+) -> Result<Discovery, CloudError> {
+    let found = stillframe_cloud::discover::discover(&session.client, selection, exclusions).await?;
+    match found.unknown_ids.first() {
+        Some(id) => Err(CloudError::NoSuchInstance { id: id.clone(), place: session.place().clone() }),
+        None => Ok(found),
+    }
+}
+
+/// Why an instance that was *named* cannot be scanned.
+///
+/// # Errors
+/// [`CloudError::Skipped`] where it cannot.
+pub fn must_be_scanned(planned: &PlannedInstance) -> Result<(), CloudError> {
+    match &planned.skipped {
+        None => Ok(()),
+        // What the operator left out by an option or a tag is no mistake, unless nothing is left.
+        Some(skip) => Err(CloudError::Skipped { id: planned.instance.id.clone(), skip: skip.clone() }),
+    }
+}
+
+/// Takes snapshots of the instance's disks, reads them and deletes them, whatever happens in between.
+///
+/// # Errors
+/// What is wrong before anything is created. All that goes wrong later is in the [`Outcome`].
+pub async fn scan_machine(
+    session: &Session,
+    planned: &PlannedInstance,
+    options: MachineOptions,
+    stop: &Stop,
+) -> Result<Outcome, CloudError> {
+    check_user_tags(&options.user_tags)?;
+    let session = session.counted_anew();
+    let scan = ScanId::parse(&options.read.scan.id).ok_or(CloudError::System("scan id"))?;
+    let limit = options.read.limit();
+    options.read.measure(&session, &limit);
+    let work = Work { session, planned, scan, options: Arc::new(options.read), limit };
+    work.run(&options.user_tags, stop).await
+}
+
+struct Work<'a> {
+    session: Session,
+    planned: &'a PlannedInstance,
+    scan: ScanId,
+    options: Arc<ReadOptions>,
+    limit: Arc<ReadLimit>,
+}
+
+impl Work<'_> {
+    async fn run(&self, user_tags: &Tags, stop: &Stop) -> Result<Outcome, CloudError> {
+        let session = &self.session;
+        let unusable = |source| CloudError::StateDirectory { path: session.state.path().to_owned(), source };
+        let lock = session.locks.take(&self.scan).map_err(unusable)?;
+        session.state.begin_scan(&self.scan, session.place(), session.clock.now())?;
+        let guard = PurgeGuard::new(session.purger(), self.scan.clone());
+
+        let mut taken = Snapshots::default();
+        let read = tokio::select! {
+            biased;
+            () = stop.wanted() => Err(CloudError::Stopped),
+            read = self.take_and_read(user_tags, &mut taken) => read,
+        };
+        // Whatever still reads, reads in vain.
+        self.limit.stop();
+        self.options.progress.set_stage("deleting the snapshots".to_owned());
+        let purged = guard.purge().await;
+        let outcome = self.outcome(read, &taken, purged);
+        match outcome.errors.iter().any(is_about_leftovers) {
+            // Dropped, it belongs to a dead scan, whose leftovers a purge takes at once.
+            true => drop(lock),
+            false => lock.finish(),
+        }
+        // Lines of reads that are lost are worse than a report that comes late.
+        session.flush_audit()?;
+        Ok(outcome)
+    }
+
+    async fn take_and_read(&self, user_tags: &Tags, taken: &mut Snapshots) -> Result<Read, CloudError> {
+        *taken = self.take(user_tags).await?;
+        let (targets, rows) = self.sort_out(taken);
+        reading::read(&self.session, targets, rows, self.options.clone(), &self.limit).await
+    }
+
+    async fn take(&self, user_tags: &Tags) -> Result<Snapshots, CloudError> {
+        let volumes: Vec<String> = self.planned.volumes().map(|volume| volume.id.clone()).collect();
+        let stage = &self.options.progress;
+        stage.set_stage(format!("taking snapshots of {} disks", volumes.len()));
+        let now = self.session.clock.now();
+        let order = SnapshotOrder {
+            scan: self.scan.clone(),
+            instance_id: self.planned.instance.id.clone(),
+            volume_ids: volumes,
+            leave_out_root: self.planned.leaves_out_root(),
+            leave_out_data: self.planned.left_out_data().map(str::to_owned).collect(),
+            expires_at: now.checked_add(EXPIRES_AFTER).unwrap_or(now),
+            user_tags: user_tags.clone(),
+        };
+        let show = |progress: Progress| {
+            stage.set_stage(format!(
+                "waiting for snapshots: {} of {} completed",
+                progress.completed, progress.total
+            ));
+        };
+        Ok(self.session.lifecycle().run(&order, &show).await?)
+    }
+
+    /// The root first: where two disks carry an operating system, the one of the root device is the machine's.
+    fn disks(&self) -> impl Iterator<Item = (u32, &PlannedDisk)> {
+        let (roots, others): (Vec<_>, Vec<_>) = self.planned.disks.iter().partition(|disk| disk.is_root);
+        (0..).zip(roots.into_iter().chain(others))
+    }
+
+    /// The snapshots to read, and a row for each disk that has none.
+    fn sort_out(&self, taken: &Snapshots) -> (Vec<Target>, Vec<Coverage>) {
+        let good: BTreeMap<&str, &Snapshot> =
+            taken.good.iter().map(|snapshot| (snapshot.volume_id.as_str(), snapshot)).collect();
+        let failed: BTreeMap<&str, &SnapshotFault> =
+            taken.failed.iter().map(|(volume, fault)| (volume.as_str(), fault)).collect();
+        let (mut targets, mut rows) = (Vec::new(), Vec::new());
+        for (number, disk) in self.disks() {
+            let (name, label) = (format!("disk{number}"), ledger::label(disk));
+            let len_bytes = disk.volume.as_ref().map(|volume| volume.size_gib.saturating_mul(1 << 30));
+            if let Some(skip) = &disk.skipped {
+                rows.push(ledger::skipped(&name, &label, len_bytes, skip));
+                continue;
+            }
+            let volume_id = disk.volume_id.as_deref().unwrap_or_default();
+            match good.get(volume_id) {
+                Some(snapshot) => targets.push(Target {
+                    disk: number,
+                    label,
+                    snapshot_id: snapshot.id.clone(),
+                    volume_id: volume_id.to_owned(),
+                    key: self.key_of(volume_id),
+                    is_foreign: false,
+                    len_bytes,
+                }),
+                None => {
+                    let fault = failed.get(volume_id).copied().unwrap_or(&SnapshotFault::LeftOut);
+                    rows.push(ledger::no_snapshot(&name, &label, len_bytes, fault));
+                }
+            }
+        }
+        (targets, rows)
+    }
+
+    fn key_of(&self, volume_id: &str) -> Option<String> {
+        let disk = self.planned.disks.iter().find(|disk| disk.volume_id.as_deref() == Some(volume_id))?;
+        disk.volume.as_ref()?.kms_key_id.clone()
+    }
+
+    fn outcome(
+        &self,
+        read: Result<Read, CloudError>,
+        taken: &Snapshots,
+        purged: Result<PurgeReport, stillframe_cloud::state::StateError>,
+    ) -> Outcome {
+        let instance = &self.planned.instance.id;
+        let mut errors: Vec<CloudError> = taken
+            .failed
+            .iter()
+            .map(|(volume, fault)| CloudError::Snapshot {
+                instance: instance.clone(),
+                volume: volume.clone(),
+                key: self.key_of(volume),
+                fault: fault.clone(),
+            })
+            .collect();
+        let (purged, unreadable) = match purged {
+            Ok(purged) => (purged, None),
+            Err(error) => (PurgeReport::default(), Some(error)),
+        };
+        let device = |disk: &PlannedDisk| Some((disk.volume_id.clone()?, disk.device.clone()));
+        let devices: BTreeMap<String, String> = self.planned.disks.iter().filter_map(device).collect();
+        let receipts = receipt::receipts(&purged, &devices, &self.session.created_by);
+        let left = receipt::left(&purged, &receipts);
+        let mut report = None;
+        match read {
+            // A report of nothing but failures, which left nothing to delete either, says no more than they do.
+            Ok(read) if read.opened == 0 && receipts.is_empty() => errors.extend(read.errors),
+            Ok(mut read) => {
+                errors.append(&mut read.errors);
+                let kept: Vec<Kept> = purged.receipts.iter().map(|receipt| kept(receipt, taken)).collect();
+                read.report.snapshots.clone_from(&receipts);
+                read.report.cloud = Some(receipt::cloud_use(
+                    &self.session,
+                    Some(instance),
+                    &self.options,
+                    &self.limit,
+                    &kept,
+                    purged.unknown_intents,
+                ));
+                report = Some(read.report);
+            }
+            Err(error) => errors.push(error),
+        }
+        errors.extend(left);
+        errors.extend(unreadable.map(CloudError::State));
+        let receipts = if report.is_some() { Vec::new() } else { receipts };
+        Outcome { report, receipts, errors }
+    }
+}
+
+fn kept(receipt: &stillframe_cloud::purge::Receipt, taken: &Snapshots) -> Kept {
+    let snapshot = taken.good.iter().find(|snapshot| snapshot.id == receipt.snapshot_id);
+    let whole = snapshot.map_or(0, |snapshot| snapshot.volume_size_gib.saturating_mul(1 << 30));
+    let bytes = snapshot.and_then(|snapshot| snapshot.full_size_bytes).unwrap_or(whole);
+    Kept { bytes, lifetime: receipt.lifetime }
+}
+
+/// Whether the scan must stay known for what it may have left.
+fn is_about_leftovers(error: &CloudError) -> bool {
+    matches!(
+        error,
+        CloudError::Left { .. }
+            | CloudError::UnknownCreations { .. }
+            | CloudError::Unlisted(_)
+            | CloudError::State(_)
+    )
+}

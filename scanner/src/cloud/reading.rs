@@ -1,0 +1,143 @@
+//! From snapshots that can be read to a report of their disks.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use stillframe_block::{BlockCache, BlockSource};
+use stillframe_cloud::snapshot_source::{EbsSource, ReadLimit, SourceError, SourceMemory};
+use stillframe_model::{Coverage, Report, Status};
+use tokio::task::JoinSet;
+
+use super::{CloudError, ReadOptions, Session, ledger};
+use crate::Disk;
+
+/// What all sources together may hold of blocks under way and of tokens, in bytes.
+const BUFFER_BYTES: u64 = 64 << 20;
+const TOKEN_BYTES: u64 = 24 << 20;
+/// Below this a source is slow, however many there are.
+const LEAST_BYTES: u64 = 4 << 20;
+
+/// A snapshot to be read as a disk.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// The number of the disk.
+    pub(super) disk: u32,
+    /// What it is called besides.
+    pub(super) label: String,
+    pub(super) snapshot_id: String,
+    pub(super) volume_id: String,
+    /// The key, where it is encrypted.
+    pub(super) key: Option<String>,
+    pub(super) is_foreign: bool,
+    pub(super) len_bytes: Option<u64>,
+}
+
+impl Target {
+    fn name(&self) -> String {
+        format!("disk{}", self.disk)
+    }
+
+    fn failed(&self, error: SourceError) -> CloudError {
+        CloudError::Source {
+            snapshot: self.snapshot_id.clone(),
+            volume: self.volume_id.clone(),
+            key: self.key.clone(),
+            is_foreign: self.is_foreign,
+            error,
+        }
+    }
+}
+
+/// What was read.
+pub(super) struct Read {
+    pub(super) report: Report,
+    pub(super) errors: Vec<CloudError>,
+    /// How many of the targets could be opened.
+    pub(super) opened: usize,
+}
+
+/// Opens the snapshots and scans them as the disks of one machine. `rows` are of disks that are not among them.
+pub(super) async fn read(
+    session: &Session,
+    targets: Vec<Target>,
+    mut rows: Vec<Coverage>,
+    options: Arc<ReadOptions>,
+    limit: &Arc<ReadLimit>,
+) -> Result<Read, CloudError> {
+    options.progress.set_stage("listing what was written".to_owned());
+    let mut sources = Vec::new();
+    let mut errors = Vec::new();
+    for (target, opened) in open_all(session, targets, limit).await {
+        match opened {
+            Ok(source) => sources.push((target, Arc::new(source))),
+            Err(error) => {
+                rows.push(ledger::unopened(&target.name(), &target.label, target.len_bytes, &error));
+                errors.push(target.failed(error));
+            }
+        }
+    }
+    let cache = BlockCache::new(options.cache_bytes);
+    let disk = |(target, source): &(Target, Arc<EbsSource>)| {
+        let source: Arc<dyn BlockSource> = source.clone();
+        Disk::new(target.disk, target.label.clone(), source, &cache)
+    };
+    let disks: Vec<Disk> = sources.iter().map(disk).collect();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .thread_name(|number| format!("reader-{number}"))
+        .build()
+        .map_err(|_| CloudError::System("threads"))?;
+    let scanning = tokio::task::spawn_blocking(move || {
+        let scan = || pool.install(|| crate::scan(&disks, &options.scan, &options.progress));
+        catch_unwind(AssertUnwindSafe(scan)).map_err(|_| CloudError::Panicked)
+    });
+    let mut report = scanning.await.map_err(|_| CloudError::Panicked)??;
+    for (target, source) in &sources {
+        if let Some(error) = source.failure() {
+            mark(&mut report.coverage, &target.name(), &error);
+            errors.push(target.failed(error));
+        }
+    }
+    crate::scan::add_rows(&mut report, rows);
+    Ok(Read { report, errors, opened: sources.len() })
+}
+
+/// All at the same time; in the order of disks.
+async fn open_all(
+    session: &Session,
+    targets: Vec<Target>,
+    limit: &Arc<ReadLimit>,
+) -> Vec<(Target, Result<EbsSource, SourceError>)> {
+    let count = u64::try_from(targets.len()).unwrap_or(u64::MAX).max(1);
+    let memory = SourceMemory {
+        token_bytes: (TOKEN_BYTES / count).max(LEAST_BYTES),
+        buffer_bytes: (BUFFER_BYTES / count).max(LEAST_BYTES),
+    };
+    let mut opening = JoinSet::new();
+    for target in targets {
+        let (caller, blocks, limit) = (session.client.caller.clone(), session.blocks(), limit.clone());
+        opening.spawn(async move {
+            let source = EbsSource::open(caller, blocks, target.snapshot_id.clone(), memory, limit).await;
+            (target, source)
+        });
+    }
+    let mut opened = BTreeMap::new();
+    while let Some(one) = opening.join_next().await {
+        // A task of ours neither panics nor is cancelled; where one did, the disk's row says that it was not read.
+        if let Ok((target, source)) = one {
+            opened.insert(target.disk, (target, source));
+        }
+    }
+    opened.into_values().collect()
+}
+
+/// Writes into the row of a disk why its reading ended.
+fn mark(coverage: &mut [Coverage], disk: &str, error: &SourceError) {
+    let inside = format!("{disk}/");
+    let has_more = coverage.iter().any(|row| row.name.as_str().starts_with(&inside));
+    if let Some(row) = coverage.iter_mut().find(|row| row.name.as_str() == disk) {
+        row.status = if has_more { Status::Partial } else { Status::Failed };
+        row.reason = Some(ledger::reason(error));
+    }
+}
