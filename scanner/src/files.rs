@@ -87,9 +87,7 @@ fn list(
     progress.add_wanted(if options.sha256 { u64::try_from(to_read).unwrap_or(0) } else { 0 });
     let hashing = Hashing { volume, wanted: options.sha256, read_ahead: ReadAhead::default(), progress };
     for part in lines.chunks(4096) {
-        let hashes: Vec<Result<String, FsError>> =
-            part.par_iter().map(|line| hashing.hash_of(line)).collect();
-        for (line, hash) in part.iter().zip(hashes) {
+        for (line, hash) in part.iter().zip(hashing.hashes_of(part)) {
             let hash = hash.unwrap_or_else(|error| {
                 faults.push((line.path.clone(), error));
                 "-".to_owned()
@@ -155,6 +153,17 @@ struct Hashing<'a> {
 }
 
 impl Hashing<'_> {
+    /// The hash of each line, in their order. The files are read in the order of their numbers, which is closer to that
+    /// of the disk than the order of names: neighbours share blocks.
+    fn hashes_of(&self, lines: &[Line]) -> Vec<Result<String, FsError>> {
+        let mut by_number: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
+        by_number.sort_by_key(|(_, line)| line.id);
+        let mut hashes: Vec<_> =
+            by_number.par_iter().map(|(place, line)| (*place, self.hash_of(line))).collect();
+        hashes.sort_by_key(|(place, _)| *place);
+        hashes.into_iter().map(|(_, hash)| hash).collect()
+    }
+
     fn hash_of(&self, line: &Line) -> Result<String, FsError> {
         let fs = &*self.volume.fs;
         if !self.wanted || !is_content(line) {

@@ -40,7 +40,6 @@ use stillframe_cloud::retry::RetryPolicy;
 use stillframe_cloud::snapshot_source::{EbsSource, ReadLimit, SourceMemory};
 use stillframe_fs::{FileId, FileKind, ReadAhead, ReadOnlyFs, read_full};
 
-const CACHE_BYTES: u64 = 64 << 20;
 const PIECE_BYTES: usize = 256 * 1024;
 const BLOCK: usize = 512 * 1024;
 
@@ -172,7 +171,12 @@ fn processor_seconds() -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
-fn measure(what: &str, path: &Path, per_second: f64, latency: Duration, threads: usize) -> Vec<[u8; 32]> {
+fn measure(
+    what: &str,
+    path: &Path,
+    (per_second, latency): (f64, Duration),
+    (threads, cache_bytes): (usize, u64),
+) -> Vec<[u8; 32]> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (file, written) = Service::open(path);
@@ -192,11 +196,12 @@ fn measure(what: &str, path: &Path, per_second: f64, latency: Duration, threads:
         EbsSource::open(caller, service.clone(), "snap-1".to_owned(), SourceMemory::default(), limit);
     let snapshot = Arc::new(runtime.block_on(opening).unwrap());
     let counting = Arc::new(CountingSource::new(snapshot.clone()));
-    let cached = CachedSource::new(counting.clone(), BlockCache::new(CACHE_BYTES), 0);
+    let cached = CachedSource::new(counting.clone(), BlockCache::new(cache_bytes), 0);
     let len = cached.len_bytes();
     let fs = stillframe_ext::open(Arc::new(WindowSource::new(Arc::new(cached), 0, len))).unwrap();
     let mut files = Vec::new();
     list(&*fs, fs.root(), &mut files);
+    files.sort_unstable();
 
     let gets = || service.got.lock().unwrap().values().map(|count| u64::from(*count)).sum::<u64>();
     let (before, processor, start) = (gets(), processor_seconds(), Instant::now());
@@ -240,6 +245,7 @@ fn main() {
     // Images are kept where the first argument names a folder for them.
     let folder = std::env::args().nth(1).map_or(temporary.path().to_owned(), Into::into);
     let threads = std::env::args().nth(2).map_or(64, |threads| threads.parse().unwrap());
+    let cache_mib: u64 = std::env::args().nth(3).map_or(64, |mebibytes| mebibytes.parse().unwrap());
     let big = image(&folder, "big", 2, |tree| write_file(&tree.join("big"), 1500 << 20, 1));
     let many = image(&folder, "many", 2, |tree| {
         for number in 0..4000_u64 {
@@ -254,7 +260,7 @@ fn main() {
     for per_second in [400.0, 1000.0] {
         for latency in [20, 100].map(Duration::from_millis) {
             for (what, path, threads) in [("big", &big, 1), ("many", &many, threads)] {
-                let hashes = measure(what, path, per_second, latency, threads);
+                let hashes = measure(what, path, (per_second, latency), (threads, cache_mib << 20));
                 assert!(seen.entry(what).or_insert_with(|| hashes.clone()) == &hashes, "other content");
             }
         }

@@ -1,0 +1,13 @@
+//! The whole program against the fake of AWS. Belongs to the scanner's package, so that it runs its binary.
+#![allow(unreachable_pub, reason = "nothing of a test's program is reached from outside")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+
+mod harness;
+mod whole;
