@@ -13,3 +13,4 @@
 
 #[path = "../cloud/harness.rs"]
 mod harness;
+mod explore;

@@ -10,7 +10,7 @@ use crate::FileContent;
 const AHEAD_BYTES: u64 = 128 * BLOCK_BYTES;
 /// How far a file is hinted at its start. The distance grows with what was read, so that a file that nobody reads to its
 /// end costs little.
-const FIRST_BYTES: u64 = 16 * BLOCK_BYTES;
+const FIRST_BYTES: u64 = 32 * BLOCK_BYTES;
 /// However many files are streamed, each is hinted so far.
 const LEAST_BYTES: u64 = 2 * BLOCK_BYTES;
 /// A file no longer than this is read with one or two reads: there is nothing to be ahead of.

@@ -9,6 +9,7 @@ use stillframe_reports::Format;
 use super::cloud::arguments::{
     AwsCommand, InstanceArguments, InstancesArguments, SnapshotArguments, SnapshotsCommand,
 };
+use super::cloud::disks::Remote;
 
 /// Reads the disks of a machine from the side and says what is on them, and what could not be read.
 ///
@@ -75,9 +76,9 @@ pub enum Command {
     /// What AWS must allow, and whether it does
     #[command(subcommand)]
     Aws(AwsCommand),
-    /// Show disks, partitions and filesystems, and what a scan would read
+    /// Show disks, partitions and filesystems of images or EBS snapshots, and what a scan would read
     Layout(LayoutArguments),
-    /// List every file, for comparison with other readers
+    /// List every file of images or EBS snapshots, for comparison with other readers
     Files(FilesArguments),
     /// Print a completion script for a shell
     Completions {
@@ -184,6 +185,9 @@ pub struct LayoutArguments {
     /// The disks.
     #[command(flatten)]
     pub disks: Disks,
+    /// Where snapshots are.
+    #[command(flatten)]
+    pub remote: Remote,
 }
 
 /// `stillframe files`.
@@ -195,6 +199,9 @@ pub struct FilesArguments {
     /// Read every regular file and print its hash
     #[arg(long, value_name = "HASH")]
     pub hash: Option<Hash>,
+    /// Where snapshots are.
+    #[command(flatten)]
+    pub remote: Remote,
 }
 
 /// A hash of files.

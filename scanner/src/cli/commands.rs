@@ -10,6 +10,7 @@ use super::arguments::{
 };
 use super::cloud;
 use super::cloud::arguments::{AwsCommand, SnapshotsCommand};
+use super::cloud::disks::Remote;
 use super::failure::Failure;
 use super::output::{OnTerminal, printed, report, to_stdout, use_color, width};
 use super::watch::watch;
@@ -107,8 +108,11 @@ pub(super) fn fingerprint_key(given: Option<&Path>) -> Result<FingerprintKey, Fa
 }
 
 fn layout(global: &Global, arguments: &LayoutArguments) -> Result<u8, Failure> {
-    let disks = open(&arguments.disks)?;
-    let coverage = crate::scan::survey(&disks, arguments.disks.reading.budget());
+    let budget = arguments.disks.reading.budget();
+    let progress = Progress::default();
+    let coverage = with_disks(&arguments.disks, &arguments.remote, &progress, |disks| {
+        Ok(crate::scan::survey(disks, budget))
+    })?;
     let options =
         Options { color: use_color(global, false), width: width(), verbose: true, list_packages: false };
     let is_complete = coverage.iter().all(Coverage::is_complete);
@@ -119,19 +123,21 @@ fn layout(global: &Global, arguments: &LayoutArguments) -> Result<u8, Failure> {
 }
 
 fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure> {
-    let disks = open(&arguments.disks)?;
-    let options = FilesOptions { sha256: arguments.hash.is_some(), budget: arguments.disks.reading.budget() };
+    let budget = arguments.disks.reading.budget();
+    let options = FilesOptions { sha256: arguments.hash.is_some(), budget };
     let progress = Progress::default();
-    let mut coverage = Vec::new();
-    progress.measure(bytes_of(&disks));
-    watch(global, &progress, || {
-        printed(|out| {
-            coverage = if io::stdout().is_terminal() {
-                files(&disks, options, &progress, &mut OnTerminal(out))?
-            } else {
-                files(&disks, options, &progress, out)?
-            };
-            Ok(())
+    let coverage = watch(global, &progress, || {
+        with_disks(&arguments.disks, &arguments.remote, &progress, |disks| {
+            let mut coverage = Vec::new();
+            printed(|out| {
+                coverage = if io::stdout().is_terminal() {
+                    files(disks, options, &progress, &mut OnTerminal(out))?
+                } else {
+                    files(disks, options, &progress, out)?
+                };
+                Ok(())
+            })?;
+            Ok(coverage)
         })
     })?;
     let unread: Vec<Coverage> = coverage.into_iter().filter(|row| !row.is_complete()).collect();
@@ -141,6 +147,21 @@ fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure
         let _ = write_coverage(&unread, &options, &mut io::stderr().lock());
     }
     Ok(exit_code(unread.is_empty(), false))
+}
+
+/// Runs `work` on image files, or on snapshots where the paths are their ids.
+fn with_disks<T: Send>(
+    disks: &Disks,
+    remote: &Remote,
+    progress: &Progress,
+    work: impl FnOnce(&[Disk]) -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    if let Some(ids) = cloud::disks::snapshot_ids(&disks.paths) {
+        return cloud::disks::with_snapshots(remote, &ids, disks.reading.cache_bytes(), progress, work);
+    }
+    let disks = open(disks)?;
+    progress.measure(bytes_of(&disks));
+    work(&disks)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {

@@ -61,7 +61,11 @@ impl Failure {
     }
 
     pub(super) fn open(error: &OpenError) -> Self {
+        let is_snapshot = |path: &Path| path.to_str().is_some_and(|path| path.starts_with("snap-"));
         let hint = match error {
+            OpenError::Missing { path } if is_snapshot(path) => {
+                "`stillframe scan snapshot` reads EBS snapshots; their ids have 8 to 32 hexadecimal digits"
+            }
             OpenError::Missing { .. } => "check the path; a relative one counts from the current folder",
             OpenError::NotADisk { .. } => "give a raw disk image or a block device",
             OpenError::Unreadable { .. } => "check its permissions, or run as a user who may read it",

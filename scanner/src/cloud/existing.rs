@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use stillframe_cloud::api::{ErrorKind, Snapshot, SnapshotState};
+use stillframe_cloud::snapshot_source::{EbsSource, ReadLimit};
 use stillframe_model::SnapshotReceipt;
 
 use super::error::Unreadable;
 use super::reading::{self, Target};
 use super::receipt::{self, Kept};
 use super::{CloudError, Outcome, ReadOptions, Session, Stop, ledger};
+use crate::Disk;
 
 /// Reads the snapshots, in this order, as the disks of one machine.
 /// One that cannot be read has its row in the ledger, and the others go on.
@@ -41,7 +43,7 @@ pub async fn scan_snapshots(
     }
     let options = Arc::new(options);
     let limit = options.limit();
-    options.measure(&session, &limit);
+    super::measure(&options.progress, &session, &limit);
     let read = tokio::select! {
         biased;
         () = stop.wanted() => Err(CloudError::Stopped),
@@ -62,6 +64,44 @@ pub async fn scan_snapshots(
     let kept: [Kept; 0] = [];
     read.report.cloud = Some(receipt::cloud_use(&session, None, &options, &limit, &kept, 0));
     Ok(Outcome { report: Some(read.report), receipts: Vec::new(), errors })
+}
+
+/// Snapshots as disks, for whoever only looks.
+pub struct OpenSnapshots {
+    /// In the order given.
+    pub disks: Vec<Disk>,
+    sources: Vec<(Target, Arc<EbsSource>)>,
+}
+
+impl OpenSnapshots {
+    /// Why reading ended, of those where it did.
+    #[must_use]
+    pub fn errors(&self) -> Vec<CloudError> {
+        let failed = |(target, source): &(Target, Arc<EbsSource>)| Some(target.failed(source.failure()?));
+        self.sources.iter().filter_map(failed).collect()
+    }
+}
+
+/// Opens the snapshots, in this order, as the disks of one machine.
+///
+/// # Errors
+/// One of them cannot be read.
+pub async fn open_snapshots(
+    session: &Session,
+    ids: &[String],
+    cache_bytes: u64,
+    limit: &Arc<ReadLimit>,
+) -> Result<OpenSnapshots, CloudError> {
+    let mut targets = Vec::new();
+    for (disk, id) in (0..).zip(ids) {
+        targets.push(target(session, disk, &describe(session, id).await?));
+    }
+    let mut sources = Vec::new();
+    for (target, opened) in reading::open_all(session, targets, limit).await {
+        let source = opened.map_err(|error| target.failed(error))?;
+        sources.push((target, Arc::new(source)));
+    }
+    Ok(OpenSnapshots { disks: reading::disks(&sources, cache_bytes), sources })
 }
 
 fn target(session: &Session, disk: u32, snapshot: &Snapshot) -> Target {

@@ -2,7 +2,7 @@
 
 use super::CloudError;
 use super::error::Unreadable;
-use stillframe_cloud::api::ErrorKind;
+use stillframe_cloud::api::{ApiError, ErrorKind};
 use stillframe_cloud::discover::{DiskSkip, PlannedDisk};
 use stillframe_cloud::lifecycle::SnapshotFault;
 use stillframe_cloud::snapshot_source::SourceError;
@@ -39,6 +39,13 @@ pub(super) fn skipped(name: &str, label: &str, len_bytes: Option<u64>, skip: &Di
         DiskSkip::NotListed => (Status::Failed, Reason::words("the volume is not listed")),
     };
     row(name, label, len_bytes, status, reason)
+}
+
+/// Nobody could tell whether the machine has disks of its host, which have no snapshots.
+pub(super) fn unknown_store(name: &str, error: &ApiError) -> Coverage {
+    let call = format!("{} {}", error.operation, error.code);
+    let reason = Reason::of_cloud("whether the machine has one is not known", &call);
+    row(name, "instance store", None, Status::Failed, reason)
 }
 
 /// A disk of which there is no snapshot.

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use stillframe_cloud::api::{Snapshot, Tags};
-use stillframe_cloud::discover::{Discovery, Exclusions, PlannedDisk, PlannedInstance, Selection};
+use stillframe_cloud::discover::{
+    Discovery, Exclusions, InstanceStore, PlannedDisk, PlannedInstance, Selection,
+};
 use stillframe_cloud::lifecycle::{Progress, SnapshotFault, SnapshotOrder, Snapshots};
 use stillframe_cloud::purge::{PurgeGuard, PurgeReport};
 use stillframe_cloud::snapshot_source::ReadLimit;
@@ -69,8 +72,9 @@ pub async fn scan_machine(
     let session = session.counted_anew();
     let scan = ScanId::parse(&options.read.scan.id).ok_or(CloudError::System("scan id"))?;
     let limit = options.read.limit();
-    options.read.measure(&session, &limit);
-    let work = Work { session, planned, scan, options: Arc::new(options.read), limit };
+    super::measure(&options.read.progress, &session, &limit);
+    let begun = session.clock.now();
+    let work = Work { session, planned, scan, begun, options: Arc::new(options.read), limit };
     work.run(&options.user_tags, stop).await
 }
 
@@ -78,6 +82,7 @@ struct Work<'a> {
     session: Session,
     planned: &'a PlannedInstance,
     scan: ScanId,
+    begun: Timestamp,
     options: Arc<ReadOptions>,
     limit: Arc<ReadLimit>,
 }
@@ -177,6 +182,9 @@ impl Work<'_> {
                 }
             }
         }
+        if let InstanceStore::Unknown(error) = &self.planned.instance_store {
+            rows.push(ledger::unknown_store(&format!("disk{}", self.planned.disks.len()), error));
+        }
         (targets, rows)
     }
 
@@ -217,6 +225,9 @@ impl Work<'_> {
             Ok(mut read) => {
                 errors.append(&mut read.errors);
                 let kept: Vec<Kept> = purged.receipts.iter().map(|receipt| kept(receipt, taken)).collect();
+                // From the wish to the last snapshot's end, and not the reading alone.
+                read.report.scan.started = self.begun;
+                read.report.scan.finished = self.session.clock.now();
                 read.report.snapshots.clone_from(&receipts);
                 read.report.cloud = Some(receipt::cloud_use(
                     &self.session,

@@ -32,6 +32,9 @@ use stillframe_model::Report;
 use crate::progress::{Measured, Progress};
 use crate::scan::ScanOptions;
 
+/// Threads that read: they wait for the network, and as many blocks are under way as there are threads that want one.
+pub const READERS: usize = 64;
+
 /// What a machine of a cloud came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -65,13 +68,13 @@ impl ReadOptions {
     fn limit(&self) -> Arc<ReadLimit> {
         ReadLimit::new(self.max_blocks, self.max_cost, self.prices)
     }
+}
 
-    /// Lets whoever watches see what is read and spent.
-    fn measure(&self, session: &Session, limit: &Arc<ReadLimit>) {
-        let (counts, limit) = (session.counts().clone(), limit.clone());
-        self.progress.measure(move || Measured {
-            bytes: counts.bytes.load(Ordering::Relaxed),
-            note: Some(format!("{} blocks, {}", limit.blocks(), limit.spent())),
-        });
-    }
+/// Lets whoever watches see what is read and spent.
+pub fn measure(progress: &Progress, session: &Session, limit: &Arc<ReadLimit>) {
+    let (counts, limit) = (session.counts().clone(), limit.clone());
+    progress.measure(move || Measured {
+        bytes: counts.bytes.load(Ordering::Relaxed),
+        note: Some(format!("{} blocks, {}", limit.blocks(), limit.spent())),
+    });
 }

@@ -38,7 +38,7 @@ impl Target {
         format!("disk{}", self.disk)
     }
 
-    fn failed(&self, error: SourceError) -> CloudError {
+    pub(super) fn failed(&self, error: SourceError) -> CloudError {
         CloudError::Source {
             snapshot: self.snapshot_id.clone(),
             volume: self.volume_id.clone(),
@@ -77,12 +77,7 @@ pub(super) async fn read(
             }
         }
     }
-    let cache = BlockCache::new(options.cache_bytes);
-    let disk = |(target, source): &(Target, Arc<EbsSource>)| {
-        let source: Arc<dyn BlockSource> = source.clone();
-        Disk::new(target.disk, target.label.clone(), source, &cache)
-    };
-    let disks: Vec<Disk> = sources.iter().map(disk).collect();
+    let disks = disks(&sources, options.cache_bytes);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .thread_name(|number| format!("reader-{number}"))
@@ -103,8 +98,18 @@ pub(super) async fn read(
     Ok(Read { report, errors, opened: sources.len() })
 }
 
+/// The sources as disks that share a cache.
+pub(super) fn disks(sources: &[(Target, Arc<EbsSource>)], cache_bytes: u64) -> Vec<Disk> {
+    let cache = BlockCache::new(cache_bytes);
+    let disk = |(target, source): &(Target, Arc<EbsSource>)| {
+        let source: Arc<dyn BlockSource> = source.clone();
+        Disk::new(target.disk, target.label.clone(), source, &cache)
+    };
+    sources.iter().map(disk).collect()
+}
+
 /// All at the same time; in the order of disks.
-async fn open_all(
+pub(super) async fn open_all(
     session: &Session,
     targets: Vec<Target>,
     limit: &Arc<ReadLimit>,

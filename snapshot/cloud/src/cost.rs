@@ -42,6 +42,8 @@ impl fmt::Display for NanoDollars {
             1_000_000.. => 4,
             100_000.. => 5,
             10_000.. => 6,
+            1_000.. => 7,
+            100.. => 8,
             _ => 9,
         };
         write!(out, "${dollars:.places$}")
@@ -184,7 +186,7 @@ mod tests {
     fn small_sums_are_not_nothing() {
         let shown = |nano| NanoDollars(nano).to_string();
         assert_eq!(shown(0), "$0.00");
-        assert_eq!(shown(600), "$0.000000600");
+        assert_eq!(shown(600), "$0.00000060");
         assert_eq!(shown(597_000), "$0.00060");
         assert_eq!(shown(1_500_000_000), "$1.50");
         assert_eq!(NanoDollars::from_dollars(0.003), NanoDollars(3_000_000));

@@ -372,7 +372,7 @@ fn instance_id(text: &str) -> Result<String, String> {
     id(text, "i-").ok_or_else(|| "an instance is named like i-0123456789abcdef0".to_owned())
 }
 
-fn snapshot_id(text: &str) -> Result<String, String> {
+pub(super) fn snapshot_id(text: &str) -> Result<String, String> {
     id(text, "snap-").ok_or_else(|| "a snapshot is named like snap-0123456789abcdef0".to_owned())
 }
 

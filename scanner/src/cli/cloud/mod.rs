@@ -2,6 +2,7 @@
 
 pub(super) mod account;
 pub(super) mod arguments;
+pub(super) mod disks;
 mod explain;
 pub(super) mod instances;
 pub(super) mod leftovers;
@@ -26,18 +27,21 @@ const LAST_CALLS: Duration = Duration::from_millis(200);
 
 /// Runs `work` on a runtime of its own.
 fn on_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(work);
+    // A reader that was left behind waits for nothing that anybody needs.
+    runtime.shutdown_timeout(LAST_CALLS);
+    result
+}
+
+fn runtime() -> Result<Runtime, Failure> {
     let failed = |error: io::Error| {
         Failure::new(
             format!("the program cannot start its threads: {error}"),
             "raise the limit of processes (ulimit -u)",
         )
     };
-    let runtime: Runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-    let result = runtime.block_on(work);
-    // A reader that was left behind waits for nothing that anybody needs.
-    runtime.shutdown_timeout(LAST_CALLS);
-    result
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)
 }
 
 /// The limits of the process's calls.

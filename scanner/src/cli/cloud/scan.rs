@@ -19,12 +19,9 @@ use super::arguments::{InstanceArguments, Limits, SnapshotArguments};
 use super::{explain, explained, instances, limiter, on_runtime, open, stop};
 use crate::cloud::existing::scan_snapshots;
 use crate::cloud::machine::{MachineOptions, find, must_be_scanned, scan_machine};
-use crate::cloud::{Outcome, ReadOptions, Session, Stop, forecast};
+use crate::cloud::{Outcome, READERS, ReadOptions, Session, Stop, forecast};
 use crate::progress::Progress;
 use crate::scan::ScanOptions;
-
-/// Threads that read: they wait for the network, and as many blocks are under way as there are threads that want one.
-const READERS: usize = 64;
 
 /// `stillframe scan instance`.
 pub(in crate::cli) fn instance(global: &Global, arguments: &InstanceArguments) -> Result<u8, Failure> {
