@@ -19,9 +19,9 @@ endif
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
-demo: ## build the program, scan two small disks, show the reports
+demo: ## build the program, scan an instance in a fake of AWS, show the report and the purge receipt
 	@tests/setup.sh demo
-	cargo build --release --locked --package stillframe-scanner
+	cargo build --release --locked --package stillframe-scanner --package stillframe-fake-aws
 	@tests/demo.sh $(TARGET)
 
 # The documentation tests go first: some crates have none, and the last lines of a run should be those of tests.

@@ -1,15 +1,41 @@
 #!/usr/bin/env bash
-# Unpacks two of the golden disks and scans them. `make demo` runs this.
-# usage: demo.sh TARGET      the folder that the program was built in
+# The whole job on this machine: a fake of AWS with one running instance of two disks, snapshotted, read, reported and
+# purged. `make demo` runs this.
+# usage: demo.sh TARGET      the folder that the programs were built in
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?usage: demo.sh TARGET}
+target=$(cd "${1:?usage: demo.sh TARGET}" && pwd)
 demo=$target/demo
 mkdir -p "$demo"
-PATH=$(cd "$target" && pwd)/release:$PATH
-# The key of fingerprints is made on first use; the demo's stays in the demo.
-XDG_STATE_HOME=$(cd "$demo" && pwd)/state
-export XDG_STATE_HOME
+PATH=$target/release:$PATH
+# The state store, the audit log and the key of fingerprints stay in the demo.
+export XDG_STATE_HOME=$demo/state
+
+for name in debian-gpt-ext4 btrfs-zstd; do
+  zstd --decompress --sparse --quiet --force "fixtures/golden/$name.img.zst" -o "$demo/$name.img"
+done
+cat > "$demo/world.json" <<JSON
+{
+  "volumes": [
+    {"id": "vol-0d1540fa11ba5e001", "size_gib": 8, "content": {"image": "debian-gpt-ext4.img"}},
+    {"id": "vol-0d1540fa11ba5e002", "size_gib": 100, "content": {"image": "btrfs-zstd.img"}}
+  ],
+  "instances": [
+    {"id": "i-0d1540fa11ba5e0f0", "tags": {"Name": "web-1"}, "devices": [
+      {"name": "/dev/xvda", "volume": "vol-0d1540fa11ba5e001"},
+      {"name": "/dev/sdf", "volume": "vol-0d1540fa11ba5e002"}]},
+    {"id": "i-0d1540fa11ba5e0f1", "tags": {"Name": "web-2"}, "state": "stopped"}
+  ],
+  "settings": {"snapshot_delay_ms": 3000, "latency_ms": 20, "enforce_policy": true}
+}
+JSON
+
+# It answers on loopback alone, as EC2, EBS and STS do; the credentials open nothing anywhere.
+coproc FAKE { exec fake-aws --world "$demo/world.json"; }
+trap 'kill "$FAKE_PID" 2>/dev/null || true' EXIT
+read -r url <&"${FAKE[0]}"
+export AWS_ENDPOINT_URL=$url AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demo
+export AWS_EC2_METADATA_DISABLED=true
 
 bold=$(tput bold 2>/dev/null || true)
 plain=$(tput sgr0 2>/dev/null || true)
@@ -22,23 +48,19 @@ run() {
   [ "$code" = 0 ] || [ "$code" = 2 ] || exit "$code"
 }
 
-for name in debian-gpt-ext4 amazon-shape; do
-  zstd --decompress --sparse --quiet --force "fixtures/golden/$name.img.zst" -o "$demo/$name.img"
-done
-
-echo 'Two disks, as clouds ship them: Debian on ext4, and Amazon Linux on XFS. Nothing is mounted.'
-run stillframe layout "$demo/debian-gpt-ext4.img"
-run stillframe scan image "$demo/debian-gpt-ext4.img"
-run stillframe scan image "$demo/amazon-shape.img"
+echo 'A cloud on this machine, with one running instance of two disks: Debian on ext4, and data on btrfs.'
+run stillframe instances
+run stillframe scan instance i-0d1540fa11ba5e0f0
+run stillframe snapshots list
 
 cat <<TEXT
 
 ${bold}Try next${plain}
-  export PATH=$(cd "$target" && pwd)/release:\$PATH
+  export PATH=$target/release:\$PATH
   stillframe scan image --list-packages $demo/debian-gpt-ext4.img
-  stillframe scan image --format json --output report.json $demo/amazon-shape.img
-  stillframe scan image --format cyclonedx $demo/amazon-shape.img
-  stillframe files --hash sha256 $demo/debian-gpt-ext4.img
-  stillframe scan image YOUR-DISK.img
+  stillframe scan image --format cyclonedx $demo/debian-gpt-ext4.img
+  stillframe files --hash sha256 $demo/btrfs-zstd.img
+  stillframe aws policy                                     what your account must allow, and no more
+  stillframe scan instance i-… --dry-run                    in your own account and region
 The exit code is 0 where all was read, 1 where --fail-on says so, and 2 where something was not read.
 TEXT

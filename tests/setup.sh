@@ -41,6 +41,8 @@ tests='
   gzip            gzip
   bzip2           bzip2
   zstd            zstd
+  python3         python3
+  python3-venv    python3-venv
 '
 
 # The recipes build what the tests make, and more of it.

@@ -182,8 +182,8 @@ def shown(command, wanted):
     return " ".join([Path(words[0]).name, *words[1:]])
 
 
-def write(document, text):
-    begin, end = "<!-- results: written by `BENCH_WRITE=1 make bench` -->", "<!-- end of results -->"
+def write(document, text, title="results"):
+    begin, end = f"<!-- {title}: written by `BENCH_WRITE=1 make bench` -->", f"<!-- end of {title} -->"
     before, _, rest = document.read_text().partition(begin)
     _, _, after = rest.partition(end)
     document.write_text(f"{before}{begin}\n{text}\n{end}{after}")

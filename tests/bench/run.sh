@@ -22,8 +22,13 @@ if [ ! -f "$bench/.done" ]; then
 fi
 tests/setup.sh peers
 tests/venv.sh "$target/bench-venv" tests/bench/requirements.txt
-cargo build --release --locked --package stillframe-scanner
+cargo build --release --locked --package stillframe-scanner --package stillframe-fake-aws
 
-exec python3 tests/bench/measure.py --bench "$bench" --work "$target/bench-work" --runs "${1:-5}" \
+missed=0
+python3 tests/bench/measure.py --bench "$bench" --work "$target/bench-work" --runs "${1:-5}" \
   --stillframe "$target/release/stillframe" --trivy "$target/bench-venv/bin/trivy" \
-  ${BENCH_WRITE:+--write docs/benchmarks.md}
+  ${BENCH_WRITE:+--write docs/benchmarks.md} || missed=1
+python3 tests/bench/measure_ebs.py --bench "$bench" --work "$target/bench-work" --runs "${1:-5}" \
+  --stillframe "$target/release/stillframe" --trivy "$target/bench-venv/bin/trivy" \
+  --fake "$target/release/fake-aws" ${BENCH_WRITE:+--write docs/benchmarks.md} || missed=1
+exit "$missed"

@@ -1,48 +1,11 @@
-//! Against stock moto, a server that we did not write: `moto_server -p 5005` with `MOTO_EC2_LOAD_DEFAULT_AMIS=false`, and
-//! `STILLFRAME_MOTO` set to its URL. Without the variable nothing is tested.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::arithmetic_side_effects,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and reads what it wrote itself"
-)]
+//! Each call on the wire.
 
 use std::collections::BTreeSet;
 
-use aws_sdk_ebs::primitives::ByteStream;
-use aws_sdk_ec2::types::{BlockDeviceMapping, EbsBlockDevice, InstanceType, VolumeType};
 use stillframe_aws::{Connection, Options};
 use stillframe_cloud::api::{Blocks, Compute, CreateSet, DryRunAction, ErrorKind, Filter, Tags};
 
-const BLOCK_BYTES: usize = 524_288;
-
-fn moto() -> Option<String> {
-    let url = std::env::var("STILLFRAME_MOTO").ok();
-    if url.is_none() {
-        eprintln!("STILLFRAME_MOTO is not set: nothing is tested against moto");
-    }
-    url
-}
-
-/// The SDK itself, for what a scanner never does: starting machines, writing snapshots.
-async fn sdk(url: &str) -> aws_config::SdkConfig {
-    aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
-        .endpoint_url(url)
-        .region("eu-west-3")
-        .credentials_provider(aws_sdk_ec2::config::Credentials::new("AKIDFORTESTS", "x", None, None, "test"))
-        .load()
-        .await
-}
-
-fn disk(name: &str, gib: i32) -> BlockDeviceMapping {
-    let ebs = EbsBlockDevice::builder().volume_size(gib).volume_type(VolumeType::Gp3).build();
-    BlockDeviceMapping::builder().device_name(name).ebs(ebs).build()
-}
+use crate::server::{BLOCK_BYTES, Moto, sum};
 
 fn filter(name: &str, value: &str) -> [Filter; 1] {
     [Filter { name: name.to_owned(), values: vec![value.to_owned()] }]
@@ -50,21 +13,10 @@ fn filter(name: &str, value: &str) -> [Filter; 1] {
 
 #[tokio::test]
 async fn a_machines_snapshots_come_and_go() {
-    let Some(url) = moto() else { return };
-    let machines = aws_sdk_ec2::Client::new(&sdk(&url).await)
-        .run_instances()
-        .image_id("ami-12345678")
-        .instance_type(InstanceType::M5dLarge)
-        .min_count(1)
-        .max_count(1)
-        .block_device_mappings(disk("/dev/sda1", 8))
-        .block_device_mappings(disk("/dev/sdf", 100))
-        .send()
-        .await
-        .unwrap();
-    let instance_id = machines.instances()[0].instance_id().unwrap().to_owned();
-
-    let connection = Connection::open(&Options::loopback(&url, "eu-west-3", "AKIDFORTESTS")).await.unwrap();
+    let moto = Moto::start();
+    let instance_id = moto.start_machine().await;
+    let connection =
+        Connection::open(&Options::loopback(&moto.url, "eu-west-3", "AKIDFORTESTS")).await.unwrap();
     assert_eq!(connection.caller().await.unwrap().account, "123456789012");
     assert!(connection.describe_regions().await.unwrap().contains(&"eu-west-3".to_owned()));
 
@@ -131,38 +83,21 @@ async fn a_machines_snapshots_come_and_go() {
 
 #[tokio::test]
 async fn blocks_that_were_uploaded_are_read() {
-    let Some(url) = moto() else { return };
-    let writer = aws_sdk_ebs::Client::new(&sdk(&url).await);
-    let snapshot_id = writer.start_snapshot().volume_size(1).send().await.unwrap().snapshot_id.unwrap();
+    let moto = Moto::start();
     let written = [(0, 0x11), (7, 0x22), (2_047, 0x33)];
-    for (index, byte) in written {
-        let data = vec![byte; BLOCK_BYTES];
-        writer
-            .put_snapshot_block()
-            .snapshot_id(&snapshot_id)
-            .block_index(index)
-            .data_length(524_288)
-            // Whatever is announced here comes back when the block is read: moto checks nothing.
-            .checksum(format!("sum of {index}"))
-            .checksum_algorithm("SHA256".into())
-            .block_data(ByteStream::from(data))
-            .send()
-            .await
-            .unwrap();
-    }
-    writer.complete_snapshot().snapshot_id(&snapshot_id).changed_blocks_count(3).send().await.unwrap();
-
-    let connection = Connection::open(&Options::loopback(&url, "eu-west-3", "AKIDFORTESTS")).await.unwrap();
+    let snapshot_id = moto.upload(&written).await;
+    let connection =
+        Connection::open(&Options::loopback(&moto.url, "eu-west-3", "AKIDFORTESTS")).await.unwrap();
     let page = connection.list_snapshot_blocks(&snapshot_id, 0, None).await.unwrap();
     assert_eq!((page.volume_size_gib, page.next.as_deref()), (1, None));
     // Stock moto says 512 where the service says 524,288: passed on as it came.
     assert_eq!(page.block_size_bytes, 512);
     assert_eq!(page.blocks.iter().map(|block| block.index).collect::<Vec<_>>(), [0, 7, 2_047]);
-    for (block, (index, byte)) in page.blocks.iter().zip(written) {
+    for (block, (_, byte)) in page.blocks.iter().zip(written) {
         let read = connection.get_snapshot_block(&snapshot_id, block.index, &block.token).await.unwrap();
         assert_eq!(read.bytes, vec![byte; BLOCK_BYTES]);
         assert_eq!(read.data_length, Some(524_288));
-        assert_eq!(read.checksum, Some(format!("sum of {index}")));
+        assert_eq!(read.checksum, Some(sum(&read.bytes)));
         assert_eq!(read.checksum_algorithm.as_deref(), Some("SHA256"));
     }
 }
