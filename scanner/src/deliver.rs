@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
-use stillframe_block::BudgetSource;
+use stillframe_block::{BlockSource, BudgetSource};
 use stillframe_detectors::{
     Delivered, Delivery, Detector, Fact, FileSet, FolderMatcher, Found, Matcher, Sourced, StreamSink, Want,
 };
@@ -15,6 +14,7 @@ use stillframe_fs::{
 };
 use stillframe_model::{Location, PathView};
 
+use crate::ahead;
 use crate::mount::Mounts;
 use crate::progress::Progress;
 use crate::walk::{Entry, Folder, Visitor, join};
@@ -167,13 +167,38 @@ impl FilesystemDelivery<'_> {
         self.progress.add_wanted(u64::try_from(groups.len()).unwrap_or(u64::MAX));
         let groups: Vec<Vec<Wanted>> = groups.into_values().collect();
         let read_ahead = ReadAhead::default();
-        let parts: Vec<Harvest> = groups.par_iter().map(|group| self.group(group, &read_ahead)).collect();
+        let parts: Vec<Harvest> = ahead::map(
+            &groups,
+            self.budget.wants_hints(),
+            |group| self.hint(group),
+            |group| self.group(group, &read_ahead),
+        );
         let mut all = Harvest::default();
         for part in parts {
             all.facts.extend(part.facts);
             all.faults.extend(part.faults);
         }
         all
+    }
+
+    /// Hints a file that somebody wants to read; what goes wrong here goes wrong again when it is read.
+    fn hint(&self, names: &[Wanted]) -> u64 {
+        let Some(first) = names.first().filter(|one| one.kind == FileKind::File) else { return 0 };
+        let wants = || names.iter().flat_map(|one| &one.wants);
+        if !wants().any(|want| matches!(want.delivery, Delivery::Whole { .. } | Delivery::Stream)) {
+            return 0;
+        }
+        let hinted = self.guarded(|| {
+            let mut file = self.fs.open(first.id)?;
+            let len = file.len_bytes();
+            let is_read = wants().any(|want| match want.delivery {
+                Delivery::Whole { cap_bytes } => len <= cap_bytes,
+                Delivery::Stream => true,
+                Delivery::Entry | Delivery::Open => false,
+            });
+            Ok(if is_read { ahead::hint(&mut *file) } else { 0 })
+        });
+        hinted.unwrap_or(0)
     }
 
     fn group(&self, names: &[Wanted], read_ahead: &ReadAhead) -> Harvest {

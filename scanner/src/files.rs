@@ -8,13 +8,13 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use stillframe_block::BudgetSource;
+use stillframe_block::{BlockSource, BudgetSource};
 use stillframe_fs::{FileContent, FileId, FileKind, FsError, ReadAhead, ReadOnlyFs};
 use stillframe_model::{Coverage, PathView};
 
 use crate::Disk;
+use crate::ahead;
 use crate::layout::layout;
 use crate::mount::Mounts;
 use crate::progress::Progress;
@@ -158,10 +158,24 @@ impl Hashing<'_> {
     fn hashes_of(&self, lines: &[Line]) -> Vec<Result<String, FsError>> {
         let mut by_number: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
         by_number.sort_by_key(|(_, line)| line.id);
-        let mut hashes: Vec<_> =
-            by_number.par_iter().map(|(place, line)| (*place, self.hash_of(line))).collect();
+        let wants_hints = self.wanted && self.volume.budget.wants_hints();
+        let mut hashes = ahead::map(
+            &by_number,
+            wants_hints,
+            |(_, line)| self.hint(line),
+            |(place, line)| (*place, self.hash_of(line)),
+        );
         hashes.sort_by_key(|(place, _)| *place);
         hashes.into_iter().map(|(_, hash)| hash).collect()
+    }
+
+    fn hint(&self, line: &Line) -> u64 {
+        if !is_content(line) || line.stream.is_some() {
+            return 0;
+        }
+        // What goes wrong here goes wrong again when the file is read.
+        let hinted = || self.volume.fs.open(line.id).map_or(0, |mut file| ahead::hint(&mut *file));
+        catch_unwind(AssertUnwindSafe(hinted)).unwrap_or(0)
     }
 
     fn hash_of(&self, line: &Line) -> Result<String, FsError> {

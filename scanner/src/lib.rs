@@ -4,6 +4,7 @@
 //! together as the machine sees them, [`walk`] goes over each once, [`deliver`] reads what the detectors want, and
 //! [`scan`] makes the report of it. [`cloud`] gets the disks of machines that run in one. Nothing here prints or exits: that is the program's part, in [`cli`].
 
+mod ahead;
 pub mod cli;
 pub mod cloud;
 pub mod deliver;

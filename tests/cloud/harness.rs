@@ -1,10 +1,13 @@
 //! What the tests share: a cloud with a machine of two disks, and the program that scans it.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use fake_aws::{Content, Device, Estate, Instance, Running, ScaledClock, Volume, World, serve};
+use fake_aws::{Content, Device, Estate, Instance, Running, ScaledClock, Snapshot, Volume, World, serve};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -13,11 +16,13 @@ pub const MACHINE: &str = "i-0123456789abcdef0";
 pub const ROOT: &str = "vol-0aaaaaaaaaaaaaaa1";
 pub const DATA: &str = "vol-0bbbbbbbbbbbbbbb2";
 pub const REGION: &str = "us-east-1";
+const CLOUDS_AT_ONCE: usize = 6;
 
 /// A cloud on loopback. When it is dropped nothing of ours may be left in it.
 pub struct Cloud {
     running: Running,
     folder: TempDir,
+    estate: Estate,
     may_leak: bool,
 }
 
@@ -32,7 +37,7 @@ impl Cloud {
         let folder = tempfile::tempdir().unwrap();
         let image = |name: &str| {
             let path = folder.path().join(format!("{name}.img"));
-            stillframe_fixtures::write_sparse(name, &path);
+            std::os::unix::fs::symlink(image(name), &path).unwrap();
             path
         };
         let mut estate = Estate {
@@ -43,8 +48,15 @@ impl Cloud {
         estate.settings.snapshot_delay_ms = 300;
         estate.settings.enforce_policy = true;
         change(&mut estate);
-        let world = World::of(Arc::new(ScaledClock::new(1.0)), estate);
-        Self { running: serve(world).unwrap(), folder, may_leak: false }
+        let world = World::of(Arc::new(ScaledClock::new(1.0)), estate.clone());
+        Self { running: serve(world).unwrap(), folder, estate, may_leak: false }
+    }
+
+    /// One more of the same machines. It needs this one's disks, so it must not outlive it.
+    pub fn another(&self) -> Self {
+        let world = World::of(Arc::new(ScaledClock::new(1.0)), self.estate.clone());
+        let folder = tempfile::tempdir().unwrap();
+        Self { running: serve(world).unwrap(), folder, estate: self.estate.clone(), may_leak: self.may_leak }
     }
 
     /// What happens in it.
@@ -83,6 +95,43 @@ impl Cloud {
         self.world().counters().calls.get(operation).copied().unwrap_or(0)
     }
 
+    /// Runs the program, and does not wait for its end.
+    pub fn spawn(&self, arguments: &[&str]) -> Process {
+        let mut command = self.stillframe();
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Process(Some(command.spawn().unwrap()))
+    }
+
+    /// The same machines in a world where nothing has happened yet, and no state store.
+    pub fn begin_anew(&self, change: impl FnOnce(&mut Estate)) {
+        self.no_call_is_under_way();
+        let mut estate = self.estate.clone();
+        change(&mut estate);
+        self.world().load(estate);
+        self.lose_state();
+    }
+
+    /// Deletes the state directory.
+    pub fn lose_state(&self) {
+        let folder = self.path("state");
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
+
+    /// Waits until the calls of a process that was killed have ended, those included that the world holds: what such a
+    /// call was to do it does not do later.
+    pub fn no_call_is_under_way(&self) {
+        until("calls to end", || self.world().counters().in_flight == 0);
+    }
+
+    /// The snapshots of ours that are there, pending ones with them.
+    pub fn ours(&self) -> Vec<Snapshot> {
+        let estate = self.world().estate();
+        let is_ours = |snapshot: &Snapshot| snapshot.tags.contains_key(&estate.settings.scan_id_tag);
+        estate.snapshots.iter().filter(|one| is_ours(one) && one.deleted_ms.is_none()).cloned().collect()
+    }
+
     /// For tests that end with something left on purpose.
     pub fn may_leak(&mut self) {
         self.may_leak = true;
@@ -94,6 +143,69 @@ impl Drop for Cloud {
         if !self.may_leak && !std::thread::panicking() {
             assert_eq!(self.world().leaks(), Vec::<String>::new(), "snapshots are left");
         }
+    }
+}
+
+/// A run under way. When it is dropped it is killed.
+pub struct Process(Option<Child>);
+
+impl Process {
+    /// Sends a signal: `INT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let id = self.0.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
+    /// `kill -9`, and waits until it is dead.
+    pub fn kill(mut self) {
+        let mut child = self.0.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> Run {
+        Run(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _dead_already = child.kill();
+            let _status = child.wait();
+        }
+    }
+}
+
+/// Tries each case in a cloud of its own, several at once: most of the time a process waits for another one, or for the
+/// next look at the cloud.
+pub fn each<T: Sync>(cases: &[T], cloud: &Cloud, test: impl Fn(&Cloud, &T) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..cases.len().min(CLOUDS_AT_ONCE) {
+            scope.spawn(|| {
+                let cloud = cloud.another();
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    test(&cloud, case);
+                    assert_eq!(cloud.world().leaks(), Vec::<String>::new());
+                }
+            });
+        }
+    });
+}
+
+/// Waits until it is so. What never comes fails the test, by far later than it could take.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -119,6 +231,15 @@ impl Run {
             .unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out(), self.err()))
     }
 
+    /// How many snapshots a purge says are gone from a region, and how many are left.
+    pub fn purged(&self, region: &str) -> (usize, usize) {
+        let out = self.out();
+        let line = out.lines().find_map(|line| line.strip_prefix(&format!("{region}: ")));
+        let words = line.unwrap_or_else(|| panic!("{region}: {out}{}", self.err())).split_whitespace();
+        let numbers: Vec<usize> = words.filter_map(|word| word.parse().ok()).collect();
+        (numbers[0], numbers[1])
+    }
+
     /// The lines that begin with `error:`, each with its `hint:`.
     pub fn errors(&self) -> Vec<(String, String)> {
         let err = self.err();
@@ -132,6 +253,22 @@ impl Run {
         }
         errors
     }
+}
+
+/// The file of a fixture, written once for all clouds of the process: nobody changes it.
+fn image(name: &str) -> PathBuf {
+    static WRITTEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
+    let path = folder.join(format!("{name}.img"));
+    let mut written = WRITTEN.lock().unwrap();
+    if written.insert(name.to_owned()) {
+        std::fs::create_dir_all(&folder).unwrap();
+        // Another run of the same tests may read the file that is there.
+        let beside = folder.join(format!("{name}.{}", std::process::id()));
+        stillframe_fixtures::write_sparse(name, &beside);
+        std::fs::rename(beside, &path).unwrap();
+    }
+    path
 }
 
 /// A volume of 1 GiB with an image on it.

@@ -9,5 +9,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod faults;
 mod harness;
+mod kill;
+mod minutes;
+mod scans;
+mod signals;
 mod whole;

@@ -11,6 +11,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod accounts;
+mod bad_input;
 #[path = "../cloud/harness.rs"]
 mod harness;
-mod explore;
+mod limits;
+mod said;
+mod selection;

@@ -181,6 +181,7 @@ impl FileContent for BtrfsFile<'_> {
 impl BtrfsFile<'_> {
     /// Where the extents of `range` lie on the device; a compressed one whole, since it is read so.
     fn device_ranges(&self, range: &Range<u64>) -> Result<Vec<Range<u64>>, FsError> {
+        let sector_bytes = self.store.superblock.sector_bytes;
         let first = Key::new(self.inode.number, EXTENT_DATA, range.start);
         let mut cursor = Cursor::seek_before(self.store, self.tree, first)?;
         let mut hints = Vec::new();
@@ -192,7 +193,7 @@ impl BtrfsFile<'_> {
             }
             items = items.saturating_add(1);
             if (key.object, key.kind) == (self.inode.number, EXTENT_DATA) {
-                let extent = Extent::parse(key.offset, &item, self.store.superblock.sector_bytes)?;
+                let extent = Extent::parse(key.offset, &item, sector_bytes)?;
                 if extent.start < previous_end {
                     break;
                 }
@@ -202,8 +203,13 @@ impl BtrfsFile<'_> {
                     || match &extent.source {
                         Content::Zeros | Content::Inline { .. } => true,
                         Content::Plain { logical } => {
-                            let logical = logical.saturating_add(start.saturating_sub(extent.start));
-                            self.store.add_hints(&mut hints, logical, end.saturating_sub(start))
+                            // Whole sectors, as they are read.
+                            let from = start.saturating_sub(extent.start);
+                            let from = from.saturating_sub(from.checked_rem(sector_bytes).unwrap_or(0));
+                            let to = end.saturating_sub(extent.start);
+                            let to = to.checked_next_multiple_of(sector_bytes).unwrap_or(to);
+                            let logical = logical.saturating_add(from);
+                            self.store.add_hints(&mut hints, logical, to.saturating_sub(from))
                         }
                         Content::Compressed { packed, .. } => {
                             self.store.add_hints(&mut hints, packed.logical, packed.disk_bytes)

@@ -152,6 +152,7 @@ fn split(buffer: &mut [u8], len: u64) -> (&mut [u8], &mut [u8]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "hints are ranges, and often one")]
 mod tests {
     use stillframe_block::MemorySource;
 
@@ -195,5 +196,20 @@ mod tests {
         assert!(overlay(checksum).read_exact_at(0, &mut [0; 8]).is_ok());
         let wrong = BlockChecksum { stored: checksum.stored ^ 1, ..checksum };
         assert!(matches!(overlay(wrong).read_exact_at(0, &mut [0; 8]), Err(ReadError::Io { .. })));
+    }
+
+    #[test]
+    fn a_hint_names_where_the_bytes_are_read_from() {
+        let block = |copy_at| JournalledBlock { copy_at, is_escaped: false, checksum: None };
+        let blocks = BTreeMap::from([(1, block(8 * 1024)), (2, block(9 * 1024)), (5, block(12 * 1024))]);
+        let disk = Arc::new(MemorySource(vec![0; 16 * 1024]));
+        let overlay = OverlaySource::new(disk, 1024, blocks);
+        assert_eq!(
+            overlay.sources_of(&(500..5000)),
+            [500..1024, 8 * 1024..9 * 1024, 9 * 1024..10 * 1024, 3072..5000]
+        );
+        assert_eq!(overlay.sources_of(&(1500..1600)), [8 * 1024..9 * 1024]);
+        assert_eq!(overlay.sources_of(&(3072..5120)), [3072..5120]);
+        assert!(!overlay.wants_hints());
     }
 }

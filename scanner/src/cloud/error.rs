@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use stillframe_aws::OpenError;
 use stillframe_cloud::api::{ApiError, Place};
-use stillframe_cloud::discover::InstanceSkip;
+use stillframe_cloud::cost::NanoDollars;
+use stillframe_cloud::discover::{DiskSkip, InstanceSkip};
 use stillframe_cloud::lifecycle::SnapshotFault;
 use stillframe_cloud::snapshot_source::SourceError;
 use stillframe_cloud::state::StateError;
@@ -62,6 +63,24 @@ pub enum CloudError {
         /// Why.
         skip: InstanceSkip,
     },
+    /// A disk of an instance is in no state to be scanned.
+    #[error("{volume} of {instance} was not read: {skip}")]
+    Disk {
+        /// The instance.
+        instance: String,
+        /// The volume.
+        volume: String,
+        /// Why.
+        skip: DiskSkip,
+    },
+    /// Nobody could tell whether an instance has disks of its host.
+    #[error("whether {instance} has an instance store is not known: {error}")]
+    UnknownStore {
+        /// The instance.
+        instance: String,
+        /// Why.
+        error: ApiError,
+    },
     /// There is no snapshot of a disk.
     #[error("{volume} of {instance} was not read: {fault}")]
     Snapshot {
@@ -72,7 +91,7 @@ pub enum CloudError {
         /// The volume's key, where it is encrypted.
         key: Option<String>,
         /// Why.
-        fault: SnapshotFault,
+        fault: Box<SnapshotFault>,
     },
     /// A named snapshot cannot be read.
     #[error("{snapshot} cannot be read: {why}")]
@@ -94,7 +113,13 @@ pub enum CloudError {
         /// Whether another account owns it.
         is_foreign: bool,
         /// Why.
-        error: SourceError,
+        error: Box<SourceError>,
+    },
+    /// A limit of the operator's ended reading.
+    #[error("reading ended at the limit of {limit}")]
+    LimitReached {
+        /// Which.
+        limit: Limit,
     },
     /// A snapshot of ours is, or may be, still there.
     #[error("{} of {} is not confirmed to be gone", receipt.snapshot_id.as_str(), receipt.volume_id.as_str())]
@@ -103,7 +128,7 @@ pub enum CloudError {
         receipt: Box<SnapshotReceipt>,
     },
     /// Creating calls of unknown outcome.
-    #[error("{count} calls to create snapshots had no reply, and may still have made some")]
+    #[error("{count} call{} not confirmed, and may still have made some", if *count == 1 { " to create snapshots was" } else { "s to create snapshots were" })]
     UnknownCreations {
         /// How many.
         count: usize,
@@ -111,6 +136,9 @@ pub enum CloudError {
     /// Snapshots could not be listed, so nobody knows what is left.
     #[error("it cannot be told whether snapshots are left: {0}")]
     Unlisted(ApiError),
+    /// The Recycle Bin could not be looked into.
+    #[error("whether the Recycle Bin keeps the deleted snapshots is not known: {0}")]
+    UnknownRecycleBin(ApiError),
     /// A sweep ended early.
     #[error(transparent)]
     Sweep(#[from] SweepError),
@@ -123,6 +151,17 @@ pub enum CloudError {
     /// No random numbers, no threads.
     #[error("the operating system gives no {0}")]
     System(&'static str),
+}
+
+/// A limit of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Limit {
+    /// So many blocks.
+    #[error("{0} blocks (--max-blocks)")]
+    Blocks(u64),
+    /// So much for calls.
+    #[error("{0} (--max-cost)")]
+    Cost(NanoDollars),
 }
 
 /// Why a snapshot that was named cannot be read.
@@ -145,7 +184,8 @@ pub enum Unreadable {
     Missing(Place),
 }
 
-fn skip_words(skip: &InstanceSkip) -> String {
+/// What stands behind the instance and `is`.
+pub(crate) fn skip_words(skip: &InstanceSkip) -> String {
     match skip {
         InstanceSkip::NoDisks => "not scanned: none of its disks is taken".to_owned(),
         skip => skip.to_string(),

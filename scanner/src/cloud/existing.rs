@@ -27,7 +27,12 @@ pub async fn scan_snapshots(
     options.progress.set_stage("looking at the snapshots".to_owned());
     let (mut snapshots, mut targets, mut rows, mut errors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (disk, id) in (0..).zip(ids) {
-        match describe(&session, id).await {
+        let described = tokio::select! {
+            biased;
+            () = stop.wanted() => return Err(CloudError::Stopped),
+            described = describe(&session, id) => described,
+        };
+        match described {
             Ok(snapshot) => {
                 targets.push(target(&session, disk, &snapshot));
                 snapshots.push(snapshot);
@@ -53,6 +58,7 @@ pub async fn scan_snapshots(
     session.flush_audit()?;
     let mut read = read?;
     errors.append(&mut read.errors);
+    errors.extend(options.reached(&limit, &read.report));
     if read.opened == 0 {
         return Ok(Outcome { report: None, receipts: Vec::new(), errors });
     }
@@ -124,7 +130,14 @@ async fn describe(session: &Session, id: &String) -> Result<Snapshot, CloudError
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Invalid) => None,
         Err(error) => return Err(error.into()),
     };
-    let snapshot = found.ok_or_else(|| unreadable(Unreadable::Missing(session.place().clone())))?;
+    let Some(snapshot) = found else {
+        // Deleted ones that a rule keeps are in no list but this.
+        let kept = session.client.in_recycle_bin(std::slice::from_ref(id)).await.unwrap_or_default();
+        return Err(unreadable(match kept.contains(id) {
+            true => Unreadable::InRecycleBin,
+            false => Unreadable::Missing(session.place().clone()),
+        }));
+    };
     match judge(&snapshot) {
         Some(why) => Err(unreadable(why)),
         None => Ok(snapshot),

@@ -44,7 +44,7 @@ pub(super) fn skipped(name: &str, label: &str, len_bytes: Option<u64>, skip: &Di
 /// Nobody could tell whether the machine has disks of its host, which have no snapshots.
 pub(super) fn unknown_store(name: &str, error: &ApiError) -> Coverage {
     let call = format!("{} {}", error.operation, error.code);
-    let reason = Reason::of_cloud("whether the machine has one is not known", &call);
+    let reason = Reason::of_cloud("whether the machine has an instance store is not known", &call);
     row(name, "instance store", None, Status::Failed, reason)
 }
 

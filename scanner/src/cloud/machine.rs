@@ -1,13 +1,14 @@
 //! One instance: its snapshots taken, read and purged.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use stillframe_cloud::api::{Snapshot, Tags};
 use stillframe_cloud::discover::{
-    Discovery, Exclusions, InstanceStore, PlannedDisk, PlannedInstance, Selection,
+    Discovery, DiskSkip, Exclusions, InstanceStore, PlannedDisk, PlannedInstance, Selection,
 };
 use stillframe_cloud::lifecycle::{Progress, SnapshotFault, SnapshotOrder, Snapshots};
 use stillframe_cloud::purge::{PurgeGuard, PurgeReport};
@@ -21,6 +22,9 @@ use super::{CloudError, Outcome, ReadOptions, Session, Stop, ledger};
 
 /// From this long after their creation anyone may delete our snapshots: longer than any scan takes.
 const EXPIRES_AFTER: Duration = Duration::from_secs(12 * 3600);
+/// How long a call that creates may still be waited for when the operator wants to stop: without its reply nobody knows what
+/// it made. Taken off the time that deleting has.
+const LAST_REPLY: Duration = Duration::from_secs(5);
 
 /// How an instance is scanned.
 pub struct MachineOptions {
@@ -93,13 +97,24 @@ impl Work<'_> {
         let unusable = |source| CloudError::StateDirectory { path: session.state.path().to_owned(), source };
         let lock = session.locks.take(&self.scan).map_err(unusable)?;
         session.state.begin_scan(&self.scan, session.place(), session.clock.now())?;
-        let guard = PurgeGuard::new(session.purger(), self.scan.clone());
+        let mut purger = session.purger();
+        purger.settings.deadline = purger.settings.deadline.saturating_sub(LAST_REPLY);
+        let guard = PurgeGuard::new(purger, self.scan.clone());
 
         let mut taken = Snapshots::default();
-        let read = tokio::select! {
-            biased;
-            () = stop.wanted() => Err(CloudError::Stopped),
-            read = self.take_and_read(user_tags, &mut taken) => read,
+        let read = {
+            let mut work = pin!(self.take_and_read(user_tags, &mut taken));
+            tokio::select! {
+                biased;
+                () = stop.wanted() => {
+                    tokio::select! {
+                        _ = &mut work => {}
+                        () = self.last_reply() => {}
+                    }
+                    Err(CloudError::Stopped)
+                }
+                read = &mut work => read,
+            }
         };
         // Whatever still reads, reads in vain.
         self.limit.stop();
@@ -116,6 +131,18 @@ impl Work<'_> {
         Ok(outcome)
     }
 
+    /// Ends when no call that creates is under way, or soon anyway.
+    async fn last_reply(&self) {
+        let creating = || self.session.state.unknown_intents(&self.scan).is_ok_and(|calls| !calls.is_empty());
+        let over = async {
+            while creating() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // Those that it did not wait for are looked for by the purge.
+        let _ = tokio::time::timeout(LAST_REPLY, over).await;
+    }
+
     async fn take_and_read(&self, user_tags: &Tags, taken: &mut Snapshots) -> Result<Read, CloudError> {
         *taken = self.take(user_tags).await?;
         let (targets, rows) = self.sort_out(taken);
@@ -125,7 +152,10 @@ impl Work<'_> {
     async fn take(&self, user_tags: &Tags) -> Result<Snapshots, CloudError> {
         let volumes: Vec<String> = self.planned.volumes().map(|volume| volume.id.clone()).collect();
         let stage = &self.options.progress;
-        stage.set_stage(format!("taking snapshots of {} disks", volumes.len()));
+        stage.set_stage(match volumes.len() {
+            1 => "taking a snapshot of 1 disk".to_owned(),
+            count => format!("taking snapshots of {count} disks"),
+        });
         let now = self.session.clock.now();
         let order = SnapshotOrder {
             scan: self.scan.clone(),
@@ -193,6 +223,25 @@ impl Work<'_> {
         disk.volume.as_ref()?.kms_key_id.clone()
     }
 
+    /// What is wrong with disks that were to be read, in their order.
+    fn unread(&self, taken: &Snapshots) -> Vec<CloudError> {
+        let instance = || self.planned.instance.id.clone();
+        let mut errors = Vec::new();
+        for (_, disk) in self.disks() {
+            let Some(volume) = disk.volume_id.clone() else { continue };
+            if let Some(skip @ (DiskSkip::State { .. } | DiskSkip::NotListed)) = disk.skipped.clone() {
+                errors.push(CloudError::Disk { instance: instance(), volume, skip });
+            } else if let Some((_, fault)) = taken.failed.iter().find(|(failed, _)| *failed == volume) {
+                let (key, fault) = (self.key_of(&volume), Box::new(fault.clone()));
+                errors.push(CloudError::Snapshot { instance: instance(), volume, key, fault });
+            }
+        }
+        if let InstanceStore::Unknown(error) = &self.planned.instance_store {
+            errors.push(CloudError::UnknownStore { instance: instance(), error: error.clone() });
+        }
+        errors
+    }
+
     fn outcome(
         &self,
         read: Result<Read, CloudError>,
@@ -200,16 +249,7 @@ impl Work<'_> {
         purged: Result<PurgeReport, stillframe_cloud::state::StateError>,
     ) -> Outcome {
         let instance = &self.planned.instance.id;
-        let mut errors: Vec<CloudError> = taken
-            .failed
-            .iter()
-            .map(|(volume, fault)| CloudError::Snapshot {
-                instance: instance.clone(),
-                volume: volume.clone(),
-                key: self.key_of(volume),
-                fault: fault.clone(),
-            })
-            .collect();
+        let mut errors = self.unread(taken);
         let (purged, unreadable) = match purged {
             Ok(purged) => (purged, None),
             Err(error) => (PurgeReport::default(), Some(error)),
@@ -224,6 +264,7 @@ impl Work<'_> {
             Ok(read) if read.opened == 0 && receipts.is_empty() => errors.extend(read.errors),
             Ok(mut read) => {
                 errors.append(&mut read.errors);
+                errors.extend(self.options.reached(&self.limit, &read.report));
                 let kept: Vec<Kept> = purged.receipts.iter().map(|receipt| kept(receipt, taken)).collect();
                 // From the wish to the last snapshot's end, and not the reading alone.
                 read.report.scan.started = self.begun;

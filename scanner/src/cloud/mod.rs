@@ -68,6 +68,15 @@ impl ReadOptions {
     fn limit(&self) -> Arc<ReadLimit> {
         ReadLimit::new(self.max_blocks, self.max_cost, self.prices)
     }
+
+    /// The limit that ended reading, where one is used up and something was not read.
+    fn reached(&self, limit: &ReadLimit, report: &Report) -> Option<CloudError> {
+        let next = limit.spent().plus(self.prices.get);
+        let blocks = self.max_blocks.filter(|max| limit.blocks() >= *max).map(error::Limit::Blocks);
+        let cost = self.max_cost.filter(|max| next > *max).map(error::Limit::Cost);
+        let reached = blocks.or(cost).filter(|_| !report.is_complete());
+        reached.map(|limit| CloudError::LimitReached { limit })
+    }
 }
 
 /// Lets whoever watches see what is read and spent.

@@ -44,7 +44,7 @@ impl Target {
             volume: self.volume_id.clone(),
             key: self.key.clone(),
             is_foreign: self.is_foreign,
-            error,
+            error: Box::new(error),
         }
     }
 }
@@ -116,8 +116,8 @@ pub(super) async fn open_all(
 ) -> Vec<(Target, Result<EbsSource, SourceError>)> {
     let count = u64::try_from(targets.len()).unwrap_or(u64::MAX).max(1);
     let memory = SourceMemory {
-        token_bytes: (TOKEN_BYTES / count).max(LEAST_BYTES),
-        buffer_bytes: (BUFFER_BYTES / count).max(LEAST_BYTES),
+        token_bytes: TOKEN_BYTES.checked_div(count).unwrap_or(0).max(LEAST_BYTES),
+        buffer_bytes: BUFFER_BYTES.checked_div(count).unwrap_or(0).max(LEAST_BYTES),
     };
     let mut opening = JoinSet::new();
     for target in targets {

@@ -86,6 +86,9 @@ pub fn left(purged: &PurgeReport, receipts: &[SnapshotReceipt]) -> Vec<CloudErro
     if let Some(error) = &purged.list_error {
         errors.push(CloudError::Unlisted(error.clone()));
     }
+    if let Some(error) = &purged.recycle_bin_error {
+        errors.push(CloudError::UnknownRecycleBin(error.clone()));
+    }
     errors
 }
 

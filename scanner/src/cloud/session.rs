@@ -12,7 +12,7 @@ use stillframe_cloud::clock::{Clock, SystemClock};
 use stillframe_cloud::lifecycle::{Lifecycle, LifecycleSettings};
 use stillframe_cloud::limiter::Limiter;
 use stillframe_cloud::purge::{PurgeSettings, Purger};
-use stillframe_cloud::retry::RetryPolicy;
+use stillframe_cloud::retry::{RetryPolicy, retry};
 use stillframe_cloud::scan_lock::LockFolder;
 use stillframe_cloud::state::StateStore;
 
@@ -20,6 +20,14 @@ use super::CloudError;
 
 /// One call may take as long as the client underneath lets it, and a little more.
 const CALL_LIMIT: Duration = Duration::from_secs(65);
+
+/// The first call may meet a bad moment as any other; but where nobody answers at all, that is to be said soon.
+const FIRST_CALL: RetryPolicy = RetryPolicy {
+    attempts: 6,
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(2),
+    deadline: Duration::from_secs(30),
+};
 
 /// What a session is opened with.
 pub struct SessionOptions {
@@ -54,7 +62,7 @@ impl Session {
     /// [`CloudError`]: no credentials, data would leave its region, or a file that cannot be used.
     pub async fn open(options: SessionOptions) -> Result<Self, CloudError> {
         let connection = Connection::open(&options.connection).await?;
-        let place = connection.caller().await?;
+        let place = retry(FIRST_CALL, || connection.caller()).await?;
         let folder = &options.state_directory;
         let unusable = |source| CloudError::StateDirectory { path: folder.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;

@@ -6,6 +6,7 @@ use aws_sdk_ebs::operation::RequestId;
 use aws_sdk_ebs::operation::get_snapshot_block::GetSnapshotBlockError;
 use aws_sdk_ebs::operation::list_snapshot_blocks::ListSnapshotBlocksError;
 use aws_sdk_ebs::primitives::ByteStream;
+use stillframe_block::BlockBuffer;
 use stillframe_cloud::api::{Answer, ApiError, BlockData, BlockPage, Blocks, ErrorKind, ListedBlock};
 
 use crate::connection::Connection;
@@ -123,7 +124,7 @@ fn index_of_call(call: &Call<'_>, index: u32) -> Result<i32, ApiError> {
 /// The body in one piece, bounded in length and time.
 async fn body(mut stream: ByteStream) -> Result<Vec<u8>, (ErrorKind, &'static str)> {
     let read = async {
-        let mut bytes = Vec::with_capacity(BLOCK_BYTES);
+        let mut bytes = BlockBuffer::empty();
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|_| (ErrorKind::NoReply, "the body was cut"))?;
             if bytes.len().saturating_add(piece.len()) > LONGEST_BODY_BYTES {
@@ -131,7 +132,7 @@ async fn body(mut stream: ByteStream) -> Result<Vec<u8>, (ErrorKind, &'static st
             }
             bytes.extend_from_slice(&piece);
         }
-        Ok(bytes)
+        Ok(bytes.into_vec())
     };
     tokio::time::timeout(BODY_TIMEOUT, read)
         .await

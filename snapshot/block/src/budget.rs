@@ -142,6 +142,7 @@ impl BlockSource for BudgetSource {
 mod tests {
     use super::*;
     use crate::MemorySource;
+    use crate::hints::Hints;
 
     fn limited(budget: Budget) -> BudgetSource {
         BudgetSource::new(Arc::new(MemorySource(vec![0; 4096])), budget)
@@ -191,5 +192,17 @@ mod tests {
         std::thread::sleep(Duration::from_millis(2));
         assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
         assert_eq!(source.exhausted(), Some(ExhaustedBudget::Deadline { seconds: 0 }));
+    }
+
+    #[test]
+    fn hints_are_passed_on_until_the_budget_is_used_up() {
+        let disk = Arc::new(Hints::default());
+        let source = BudgetSource::new(disk.clone(), Budget { reads: 1, ..Budget::default() });
+        source.prefetch(&[7..9, 20..30]);
+        assert_eq!((source.wants_hints(), disk.taken()), (true, vec![7..9, 20..30]));
+        source.read_exact_at(0, &mut [0; 1]).unwrap();
+        assert!(source.read_exact_at(0, &mut [0; 1]).is_err());
+        source.prefetch(&[7..9, 20..30]);
+        assert_eq!(disk.taken(), []);
     }
 }

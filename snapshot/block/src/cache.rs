@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use crate::{BlockSource, ReadError, check_bounds};
+use crate::{BlockBuffer, BlockSource, ReadError, check_bounds};
 
 /// The block of the EBS direct APIs, which is also what a cache holds and what `io.blocks_fetched` counts.
 pub const BLOCK_BYTES: u64 = 512 * 1024;
@@ -18,7 +18,7 @@ enum Block {
     /// Known to be zeros, or never written. Takes no memory.
     Zeros,
     /// Not a slice, which would be copied once more to be shared.
-    Bytes(Arc<Vec<u8>>),
+    Bytes(Arc<BlockBuffer>),
 }
 
 #[derive(Clone)]
@@ -48,6 +48,9 @@ impl BlockCache {
         // Few shards: a shard holds whole blocks only, and a small cache cut into many would hold none.
         let options = OptionsBuilder::new()
             .shards(4)
+            // Half for blocks that were wanted once: those next to each other in many files that are read at once are
+            // wanted again soon, and with the default of 3 % they were gone by then.
+            .hot_allocation(0.5)
             .estimated_items_capacity(usize::try_from(capacity_bytes / BLOCK_BYTES).unwrap_or(0).max(16))
             .weight_capacity(capacity_bytes.max(BLOCK_BYTES.saturating_mul(8)))
             .build();
@@ -149,7 +152,7 @@ impl CachedSource {
             _ => return Ok(Block::Zeros),
         }
         let len = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
-        let mut bytes = vec![0; len];
+        let mut bytes = BlockBuffer::zeros(len);
         self.inner.read_exact_at(start, &mut bytes)?;
         Ok(Block::Bytes(Arc::new(bytes)))
     }
@@ -213,12 +216,14 @@ impl BlockSource for CachedSource {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "hints are ranges, and often one")]
 mod tests {
     use std::sync::Barrier;
     use std::thread;
     use std::time::Duration;
 
     use super::*;
+    use crate::hints::Hints;
     use crate::{CountingSource, MemorySource, SparseMemorySource};
 
     fn disk(len: usize) -> Vec<u8> {
@@ -290,5 +295,46 @@ mod tests {
         assert_eq!(counting.counts().requests, 0);
         cached.read_exact_at(1 << 39, &mut bytes).unwrap();
         assert_eq!((bytes[0], counting.counts().requests), (1, 1));
+    }
+
+    #[test]
+    fn hints_are_whole_blocks_that_are_not_here() {
+        let disk = Arc::new(Hints::default());
+        let cached = CachedSource::new(disk.clone(), BlockCache::new(8 << 20), 0);
+        cached.read_exact_at(2 * BLOCK_BYTES + 5, &mut [0; 1]).unwrap();
+        assert_eq!(disk.taken(), [], "a read of one block needs no hint");
+        cached.prefetch(&[BLOCK_BYTES + 7..4 * BLOCK_BYTES, 4 * BLOCK_BYTES - 1..4 * BLOCK_BYTES + 1, 9..9]);
+        assert_eq!(disk.taken(), [BLOCK_BYTES..2 * BLOCK_BYTES, 3 * BLOCK_BYTES..5 * BLOCK_BYTES]);
+        // Past the end, and more than anybody reads ahead.
+        let len = disk.len_bytes();
+        cached.prefetch(&[len - 1..len + 10, len + 5..u64::MAX]);
+        assert_eq!(disk.taken(), [len - BLOCK_BYTES..len]);
+        cached.prefetch(&[0..u64::MAX]);
+        let blocks: u64 = disk.taken().iter().map(|hint| (hint.end - hint.start) / BLOCK_BYTES).sum();
+        assert_eq!(blocks, 4095, "and one that is here");
+    }
+
+    #[test]
+    fn a_read_of_several_blocks_has_them_fetched_together() {
+        let disk = Arc::new(Hints::default());
+        let cached = CachedSource::new(disk.clone(), BlockCache::new(8 << 20), 0);
+        cached.read_exact_at(BLOCK_BYTES - 1, &mut [0; 2 + BLOCK_BYTES_USIZE]).unwrap();
+        assert_eq!(disk.taken(), [0..3 * BLOCK_BYTES]);
+        cached.read_exact_at(BLOCK_BYTES - 1, &mut [0; 2]).unwrap();
+        assert_eq!(disk.taken(), [], "all of it is here");
+    }
+
+    #[test]
+    fn a_block_that_is_on_its_way_is_not_hinted() {
+        let disk = Arc::new(Hints::default());
+        let cached = CachedSource::new(disk.clone(), BlockCache::new(8 << 20), 0);
+        cached.fetching().insert(3);
+        let on_its_way = Fetching { source: &cached, index: 3 };
+        cached.prefetch(&[3 * BLOCK_BYTES..4 * BLOCK_BYTES]);
+        assert_eq!(disk.taken(), []);
+        drop(on_its_way);
+        cached.prefetch(&[3 * BLOCK_BYTES..4 * BLOCK_BYTES]);
+        assert_eq!(disk.taken(), [3 * BLOCK_BYTES..4 * BLOCK_BYTES]);
+        assert!(cached.fetching().is_empty());
     }
 }

@@ -80,6 +80,7 @@ impl BlockSource for CountingSource {
 mod tests {
     use super::*;
     use crate::MemorySource;
+    use crate::hints::Hints;
 
     #[test]
     fn blocks_are_counted_once() {
@@ -88,5 +89,14 @@ mod tests {
         source.read_exact_at(BLOCK_BYTES - 1, &mut [0; 2]).unwrap();
         source.read_exact_at(0, &mut vec![0; block]).unwrap();
         assert_eq!(source.counts(), ReadCounts { requests: 2, bytes: 2 + BLOCK_BYTES, distinct_blocks: 2 });
+    }
+
+    #[test]
+    fn hints_are_passed_on_and_are_no_reads() {
+        let disk = Arc::new(Hints::default());
+        let source = CountingSource::new(disk.clone());
+        source.prefetch(&[7..9, 20..30]);
+        assert_eq!((source.wants_hints(), disk.taken()), (true, vec![7..9, 20..30]));
+        assert_eq!(source.counts(), ReadCounts::default());
     }
 }

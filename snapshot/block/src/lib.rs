@@ -7,10 +7,13 @@
 //! [`BudgetSource`] (a limit for one volume) → a reader.
 
 mod budget;
+mod buffer;
 mod cache;
 mod counting;
 mod error;
 mod file;
+#[cfg(test)]
+mod hints;
 mod memory;
 mod window;
 
@@ -18,6 +21,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use budget::{Budget, BudgetSource};
+pub use buffer::BlockBuffer;
 pub use cache::{BLOCK_BYTES, BlockCache, CachedSource};
 pub use counting::{CountingSource, ReadCounts};
 pub use error::{ExhaustedBudget, OpenError, ReadError};

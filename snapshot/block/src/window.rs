@@ -63,6 +63,7 @@ impl BlockSource for WindowSource {
 mod tests {
     use super::*;
     use crate::MemorySource;
+    use crate::hints::Hints;
 
     #[test]
     fn a_window_stays_inside() {
@@ -74,5 +75,16 @@ mod tests {
         assert_eq!(bytes[..], (90..100).collect::<Vec<u8>>()[..]);
         assert!(window.read_exact_at(5, &mut bytes).is_err());
         assert_eq!(WindowSource::new(disk, 200, 10).len_bytes(), 0);
+    }
+
+    #[test]
+    fn hints_are_moved_and_cut_to_the_window() {
+        let disk = Arc::new(Hints::default());
+        let window = WindowSource::new(disk.clone(), 1000, 500);
+        assert!(window.wants_hints());
+        window.prefetch(&[0..10, 490..600, 700..800]);
+        assert_eq!(disk.taken(), [1000..1010, 1490..1500]);
+        let local = WindowSource::new(Arc::new(MemorySource(vec![0; 10])), 0, 10);
+        assert!(!local.wants_hints());
     }
 }

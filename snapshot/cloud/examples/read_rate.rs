@@ -15,6 +15,10 @@
     reason = "a program for measuring, over data of its own"
 )]
 
+// The very code that a scan reads with, without a scan's dependencies, which take long to build.
+#[path = "../../../scanner/src/ahead.rs"]
+mod ahead;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -177,8 +181,7 @@ fn measure(
     (per_second, latency): (f64, Duration),
     (threads, cache_bytes): (usize, u64),
 ) -> Vec<[u8; 32]> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (file, written) = Service::open(path);
     let service = Arc::new(Service { file, written, latency, got: Mutex::default() });
     let audit = tempfile::tempdir().unwrap();
@@ -209,7 +212,8 @@ fn measure(
     let read_ahead = ReadAhead::default();
     let hashes = pool.install(|| {
         let parts = files.chunks(4096).map(|part| {
-            part.par_iter().map(|file| hash(&*fs, *file, &read_ahead)).collect::<Vec<_>>()
+            let hint = |file: &FileId| ahead::hint(&mut *fs.open(*file).unwrap());
+            ahead::map(part, true, hint, |file| hash(&*fs, *file, &read_ahead))
         });
         parts.flatten().collect()
     });

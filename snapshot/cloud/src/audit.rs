@@ -14,6 +14,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,9 @@ use crate::clock::Clock;
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The operation of the line that follows a torn one.
 const RESUMED: &str = "log:Resumed";
-/// Lines are written when this much waits.
+/// Lines are written when so many wait, or when the last were written so long ago: a process that is killed loses no more.
 const BUFFER_LINES: usize = 256;
+const BUFFER_TIME: Duration = Duration::from_millis(500);
 /// No line of ours is longer.
 const LINE_BYTES_AT_MOST: u64 = 16 * 1024;
 
@@ -73,6 +75,7 @@ struct Tail {
     len: u64,
     hash: String,
     waiting: Vec<AuditLine>,
+    written: Instant,
     /// Set when writing failed once; it is said once.
     failed: bool,
 }
@@ -84,7 +87,14 @@ impl AuditLog {
     /// What the operating system says.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
-        let tail = Tail { file, len: 0, hash: GENESIS.to_owned(), waiting: Vec::new(), failed: false };
+        let tail = Tail {
+            file,
+            len: 0,
+            hash: GENESIS.to_owned(),
+            waiting: Vec::new(),
+            written: Instant::now(),
+            failed: false,
+        };
         Ok(Self { file: Mutex::new(tail), clock, path: path.to_owned() })
     }
 
@@ -99,7 +109,7 @@ impl AuditLog {
         let line = self.line(place, operation, resource, id, result);
         let mut tail = self.lock();
         tail.waiting.push(line);
-        if tail.waiting.len() >= BUFFER_LINES {
+        if tail.waiting.len() >= BUFFER_LINES || tail.written.elapsed() >= BUFFER_TIME {
             tail.write_or_warn(&self.path);
         }
     }
@@ -201,6 +211,7 @@ impl Tail {
         self.len = end.saturating_add(u64::try_from(text.len()).unwrap_or(0));
         self.hash = hash;
         self.waiting.clear();
+        self.written = Instant::now();
         Ok(())
     }
 }

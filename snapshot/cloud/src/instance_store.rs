@@ -32,7 +32,7 @@ pub(crate) async fn of_types(client: &Client, types: BTreeSet<String>) -> BTreeM
     for types in types.chunks(TYPES_AT_MOST) {
         let answer = client.instance_store_gib(types).await;
         if let Err(error) = &answer {
-            tracing::warn!(%error, "whether machines have an instance store is not known");
+            tracing::info!(%error, "whether machines have an instance store is not known");
         }
         for name in types {
             let store = match &answer {

@@ -297,6 +297,7 @@ impl Lifecycle {
                     if started.elapsed().saturating_add(after) > self.settings.create_deadline {
                         return Ok(Err(error));
                     }
+                    say_wait(&error, after);
                     sleep(after).await;
                 }
             }
@@ -331,6 +332,7 @@ impl Lifecycle {
                     if next.duration_since(started) > self.settings.create_deadline {
                         result.failed.push((volume, error.into()));
                     } else {
+                        say_wait(&error, after);
                         queue.push((next, number.saturating_add(1), volume));
                     }
                 }
@@ -362,6 +364,7 @@ impl Lifecycle {
         };
         // A failure of the service says as little as no reply.
         if matches!(error.kind, ErrorKind::NoReply | ErrorKind::Service) {
+            tracing::warn!(%error, "it may have made snapshots all the same: looking for them before another call");
             return match self.look_for(order, target, &known).await {
                 Ok(found) if found.is_empty() => {
                     Ok(Attempt::Again { after: pause_after(ErrorKind::Service, number), error })
@@ -494,6 +497,13 @@ fn may_pass(kind: ErrorKind) -> bool {
             | ErrorKind::ConcurrentSnapshots
             | ErrorKind::PendingSnapshots
     )
+}
+
+/// Else nobody knows what takes so long.
+fn say_wait(error: &ApiError, after: Duration) {
+    if after >= Duration::from_secs(5) {
+        tracing::warn!(%error, seconds = after.as_secs(), "refused for now: waiting before another call");
+    }
 }
 
 fn pause_after(kind: ErrorKind, number: u32) -> Duration {

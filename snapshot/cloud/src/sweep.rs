@@ -179,8 +179,15 @@ impl Purger {
     }
 
     /// Where calls of unknown outcome are young it takes until their window has passed; else the usual time is enough.
+    /// Never longer than whoever waits wants to.
     fn patience(&self, scan: &ScanId, options: &SweepOptions) -> Result<Duration, StateError> {
-        let unknown = !self.state.unknown_intents(scan)?.is_empty();
-        Ok(if unknown { options.patience.max(self.settings.deadline) } else { self.settings.deadline })
+        let unknown = self.state.unknown_intents(scan)?.len();
+        if unknown == 0 {
+            return Ok(options.patience.min(self.settings.deadline));
+        }
+        // Else nobody knows what takes minutes.
+        let seconds = options.patience.as_secs();
+        tracing::warn!(%scan, calls = unknown, seconds, "calls to create were not confirmed: looking for their snapshots");
+        Ok(options.patience)
     }
 }

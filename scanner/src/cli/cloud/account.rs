@@ -77,9 +77,12 @@ fn write_checks(out: &mut dyn Write, place: &Place, checks: &[Check], missing: u
     for check in sorted {
         let what = shown(&check.what);
         match &check.verdict {
+            // An action, or a setting of the account.
+            Verdict::Allowed if what.contains(' ') => writeln!(out, "fine     {what}")?,
             Verdict::Allowed => writeln!(out, "allowed  {what}")?,
             Verdict::Missing { code, fix } => {
-                writeln!(out, "MISSING  {what} ({}): {}\n         {fix}", shown(code), check.reason)?;
+                let reason = check.reason.trim_start_matches("preflight: ");
+                writeln!(out, "MISSING  {what} ({}): {reason}\n         {fix}", shown(code))?;
             }
             Verdict::Warning { found, fix } => {
                 writeln!(out, "warning  {what}: {}\n         {fix}", shown(found))?;

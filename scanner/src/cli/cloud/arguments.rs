@@ -68,7 +68,7 @@ pub struct Limits {
     #[arg(long, default_value = "0.25", value_name = "DOLLARS", value_parser = dollars)]
     pub max_cost: NanoDollars,
     /// Blocks of 512 KiB that may be read of one machine at most
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_blocks: Option<u64>,
     /// Blocks read a second at most, in one account and region
     #[arg(long, default_value_t = 400.0, value_name = "RATE", value_parser = rate)]

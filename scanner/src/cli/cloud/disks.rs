@@ -63,7 +63,7 @@ pub(in crate::cli) fn with_snapshots<T: Send>(
         )
     })?;
     let result = pool.install(|| work(&opened.disks));
-    opened.errors().iter().for_each(|error| explain::failure(error).print());
+    explain::failures(&opened.errors()).iter().for_each(Failure::print);
     limit.stop();
     drop(opened);
     let flushed = session.flush_audit().map_err(explained);

@@ -1,9 +1,9 @@
 //! What went wrong in the cloud, as people are told: one line that names the call, the resource and the permission, and
-//! one that mends it.
+//! one that mends it. What befell several disks in the same way is said once.
 
 use stillframe_aws::{CrossRegion, OpenError};
-use stillframe_cloud::api::{ApiError, ErrorKind};
-use stillframe_cloud::discover::InstanceSkip;
+use stillframe_cloud::api::ErrorKind;
+use stillframe_cloud::discover::{DiskSkip, InstanceSkip};
 use stillframe_cloud::lifecycle::SnapshotFault;
 use stillframe_cloud::snapshot_source::SourceError;
 use stillframe_cloud::state::StateError;
@@ -11,17 +11,91 @@ use stillframe_cloud::sweep::SweepError;
 use stillframe_model::{SnapshotFate, SnapshotReceipt};
 
 use super::super::failure::{Failure, with_causes};
+use super::call::{api_hint, call, permission};
 use crate::cloud::CloudError;
-use crate::cloud::error::Unreadable;
+use crate::cloud::error::{Limit, Unreadable};
 
 const AGAIN: &str = "`stillframe snapshots purge` deletes what a scan left; run it again in some minutes";
+const SCAN_AGAIN: &str = "scan again";
 
 /// What the operator is told.
 pub(super) fn failure(error: &CloudError) -> Failure {
+    said(error).into()
+}
+
+/// The same of several errors. Those that differ in their disks alone are one.
+pub(super) fn failures(errors: &[CloudError]) -> Vec<Failure> {
+    let mut all: Vec<Said> = Vec::new();
+    for error in errors.iter().filter(|error| !is_implied(error, errors)) {
+        let mut new = said(error);
+        let same = |one: &&mut Said| {
+            !one.subjects.is_empty()
+                && !new.subjects.is_empty()
+                && (&one.what, &one.hint) == (&new.what, &new.hint)
+        };
+        match all.iter_mut().find(same) {
+            Some(one) => one.subjects.append(&mut new.subjects),
+            None => all.push(new),
+        }
+    }
+    all.into_iter().map(Failure::from).collect()
+}
+
+/// What is wrong, with whom, and how to mend it.
+struct Said {
+    /// Disks or snapshots, where the rest may hold of others too.
+    subjects: Vec<String>,
+    what: String,
+    hint: String,
+}
+
+impl Said {
+    fn new(what: impl std::fmt::Display, hint: impl Into<String>) -> Self {
+        Self { subjects: Vec::new(), what: what.to_string(), hint: hint.into() }
+    }
+
+    fn of(subject: String, what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { subjects: vec![subject], what: what.into(), hint: hint.into() }
+    }
+}
+
+impl From<Said> for Failure {
+    fn from(said: Said) -> Self {
+        Self::new(format!("{}{}", said.subjects.join(", "), said.what), said.hint)
+    }
+}
+
+/// Whether another error says it as well.
+fn is_implied(error: &CloudError, errors: &[CloudError]) -> bool {
+    let has = |is_it: &dyn Fn(&CloudError) -> bool| errors.iter().any(is_it);
+    match error {
+        // That nobody knows what is left follows from what is said of the snapshots, where the same call failed before.
+        CloudError::Unlisted(unlisted) => {
+            let is_same = |error: &CloudError| match error {
+                CloudError::Snapshot { fault, .. } => match fault.as_ref() {
+                    SnapshotFault::Api(api) => {
+                        (api.operation, &api.code) == (unlisted.operation, &unlisted.code)
+                    }
+                    _ => false,
+                },
+                _ => false,
+            };
+            has(&is_same) && has(&|error| matches!(error, CloudError::Left { .. }))
+        }
+        CloudError::Source { error, .. } => {
+            let is_limit =
+                matches!(error.as_ref(), SourceError::BlockLimit { .. } | SourceError::CostLimit { .. });
+            is_limit && has(&|error| matches!(error, CloudError::LimitReached { .. }))
+        }
+        _ => false,
+    }
+}
+
+fn said(error: &CloudError) -> Said {
     let hint = match error {
-        CloudError::Open(error) => open_hint(error),
-        CloudError::Api(error) => return api(error, None),
-        CloudError::State(error) => state_hint(error),
+        CloudError::Open(error) => return open(error),
+        CloudError::Api(error) | CloudError::Sweep(SweepError::Api(error)) => return Said::new(call(error, &[], None), api_hint(error, None)),
+        CloudError::State(error) | CloudError::Sweep(SweepError::State(error)) => state_hint(error),
         CloudError::StateDirectory { .. } | CloudError::Audit { .. } => {
             "set XDG_STATE_HOME to a folder that only you can write, with room left".to_owned()
         }
@@ -31,113 +105,74 @@ pub(super) fn failure(error: &CloudError) -> Failure {
                 .to_owned()
         }
         CloudError::Skipped { skip, .. } => skip_hint(skip),
+        CloudError::Disk { instance, volume, skip } => return disk(instance, volume, skip),
         CloudError::Snapshot { instance, volume, key, fault } => {
             return snapshot(instance, volume, key.as_deref(), fault);
+        }
+        CloudError::UnknownStore { instance, error } => {
+            let what = format!("whether {instance} has an instance store is not known: {}", call(error, &[], None));
+            return Said::new(what, api_hint(error, None));
         }
         CloudError::Unreadable { why, .. } => unreadable_hint(why),
         CloudError::Source { snapshot, volume, key, is_foreign, error } => {
             return source(snapshot, volume, key.as_deref(), *is_foreign, error);
         }
+        CloudError::LimitReached { limit } => match limit {
+            Limit::Blocks(_) => "raise --max-blocks; `--dry-run` says what a machine takes".to_owned(),
+            Limit::Cost(_) => "raise --max-cost; `--dry-run` says what a machine costs".to_owned(),
+        },
         CloudError::Left { receipt } => return left(receipt),
         CloudError::UnknownCreations { .. } => AGAIN.to_owned(),
         CloudError::Unlisted(error) => {
-            return Failure::new(
-                format!("it cannot be told whether snapshots are left: {}", call(error)),
+            return Said::new(
+                format!("it cannot be told whether snapshots are left: {}", call(error, &[], None)),
                 format!("{}; then `stillframe snapshots purge`", api_hint(error, None)),
             );
         }
-        CloudError::Sweep(SweepError::Api(error)) => return api(error, None),
-        CloudError::Sweep(SweepError::State(error)) => state_hint(error),
+        CloudError::UnknownRecycleBin(error) => {
+            return Said::new(
+                format!("whether the Recycle Bin keeps the deleted snapshots is not known: {}", call(error, &[], None)),
+                api_hint(error, None),
+            );
+        }
         CloudError::Stopped => "no report was made; scan again".to_owned(),
         CloudError::Panicked => "report it with what -v logs of it".to_owned(),
         CloudError::System(_) => "see what the machine lacks: memory, threads, random numbers".to_owned(),
     };
-    Failure::new(with_causes(error), hint)
+    Said::new(with_causes(error), hint)
 }
 
-/// A call that failed, and what to do.
-pub(super) fn api(error: &ApiError, key: Option<&str>) -> Failure {
-    Failure::new(call(error), api_hint(error, key))
-}
-
-/// `ec2:CreateSnapshots of i-…: denied (UnauthorizedOperation)`.
-fn call(error: &ApiError) -> String {
-    let of = error.resource.as_ref().map(|resource| format!(" of {resource}")).unwrap_or_default();
-    let what = match error.kind {
-        ErrorKind::AccessDenied => "denied",
-        ErrorKind::KmsDenied => "its key may not be used",
-        ErrorKind::Credentials => "the credentials are missing, wrong or expired",
-        ErrorKind::Throttled => "too many calls, also after waiting",
-        ErrorKind::VolumeRate => "the volume had a snapshot less than 15 s ago, again and again",
-        ErrorKind::ConcurrentSnapshots => "too many snapshots of the volume are pending",
-        ErrorKind::PendingSnapshots => "too many snapshots of the account are pending",
-        ErrorKind::SnapshotQuota => "the account may have no more snapshots",
-        ErrorKind::Service => "the service failed, also after other tries",
-        ErrorKind::NoReply => "no reply",
-        ErrorKind::NotFound => "there is no such thing",
-        ErrorKind::InUse => "it is in use or locked",
-        ErrorKind::Invalid | ErrorKind::InvalidToken | ErrorKind::Other => "refused",
+fn disk(instance: &str, volume: &str, skip: &DiskSkip) -> Said {
+    let hint = match skip {
+        DiskSkip::State { .. } => {
+            "`aws ec2 describe-volume-status` says what is wrong with it; `--exclude-tag` leaves such volumes out"
+        }
+        _ => SCAN_AGAIN,
     };
-    format!("{}{of}: {what} ({})", error.operation, error.code)
+    Said::of(volume.to_owned(), format!(" of {instance} not read: {skip}"), hint)
 }
 
-fn api_hint(error: &ApiError, key: Option<&str>) -> String {
-    match error.kind {
-        ErrorKind::AccessDenied => {
-            format!(
-                "allow {} to this role: `stillframe aws policy` prints all that is needed",
-                permission(error)
-            )
-        }
-        ErrorKind::KmsDenied => format!(
-            "allow kms:Decrypt on {} to this role, in the key's policy too; `stillframe aws policy` has the condition",
-            key.unwrap_or("the volume's key")
-        ),
-        ErrorKind::Credentials => {
-            "log in again, or name a profile by --profile or AWS_PROFILE; `aws sts get-caller-identity` tells"
-                .to_owned()
-        }
-        ErrorKind::Throttled => {
-            "another tool uses up the quota: try later, or with a lower --gets-per-second".to_owned()
-        }
-        ErrorKind::VolumeRate | ErrorKind::ConcurrentSnapshots => {
-            "another tool takes snapshots of the same volume: try when it is done".to_owned()
-        }
-        ErrorKind::PendingSnapshots => {
-            "other snapshots of the account must be completed first: try later".to_owned()
-        }
-        ErrorKind::SnapshotQuota => "delete snapshots, or have the quota raised".to_owned(),
-        ErrorKind::Service => "try again; the AWS Health Dashboard tells of failures of a region".to_owned(),
-        ErrorKind::NoReply => "check the network, proxies, and AWS_ENDPOINT_URL if it is set".to_owned(),
-        ErrorKind::NotFound => "check the id, --region and the account".to_owned(),
-        ErrorKind::InUse => "see who uses or locks it".to_owned(),
-        ErrorKind::Invalid | ErrorKind::InvalidToken | ErrorKind::Other => {
-            "check the id and --region; `stillframe aws preflight` checks the account".to_owned()
-        }
-    }
-}
-
-/// The permission that is missing: the one that the cloud names, which may be another than the call's.
-fn permission(error: &ApiError) -> &str {
-    let named = error.code.rsplit(": ").next().unwrap_or_default();
-    let is_action = named.contains(':') && !named.contains(' ');
-    if is_action { named } else { error.operation }
-}
-
-fn snapshot(instance: &str, volume: &str, key: Option<&str>, fault: &SnapshotFault) -> Failure {
+fn snapshot(instance: &str, volume: &str, key: Option<&str>, fault: &SnapshotFault) -> Said {
     let hint = match fault {
         SnapshotFault::Api(error) => {
-            return Failure::new(
-                format!("{volume} of {instance} was not read: {}", call(error)),
-                api_hint(error, key),
-            );
+            let what = format!(" of {instance} not read: {}", call(error, &[instance, volume], key));
+            // Nobody tries one by one but where the set failed.
+            let hint = match (error.kind, permission(error)) {
+                (ErrorKind::AccessDenied, "ec2:CreateSnapshot") => {
+                    "allow ec2:CreateSnapshots and ec2:CreateSnapshot to this role: `stillframe aws policy` prints all \
+                     that is needed"
+                        .to_owned()
+                }
+                _ => api_hint(error, key),
+            };
+            return Said::of(volume.to_owned(), what, hint);
         }
-        SnapshotFault::LeftOut | SnapshotFault::NotListed => "scan again".to_owned(),
+        SnapshotFault::LeftOut | SnapshotFault::NotListed => SCAN_AGAIN.to_owned(),
         SnapshotFault::Failed { .. } => match key {
             Some(key) => {
                 format!("check that {key} is enabled and that this role may use it, then scan again")
             }
-            None => "look at the volume's status checks, then scan again".to_owned(),
+            None => "`aws ec2 describe-volume-status` may say why; scan again".to_owned(),
         },
         SnapshotFault::InRecycleBin | SnapshotFault::Vanished | SnapshotFault::Archived => {
             "keep other tools from what bears our tag CreatedBy, then scan again".to_owned()
@@ -146,17 +181,17 @@ fn snapshot(instance: &str, volume: &str, key: Option<&str>, fault: &SnapshotFau
             "the first snapshot of a large volume takes long: scan again, it goes on from there".to_owned()
         }
     };
-    Failure::new(format!("{volume} of {instance} was not read: {fault}"), hint)
+    Said::of(volume.to_owned(), format!(" of {instance} not read: {fault}"), hint)
 }
 
-fn source(snapshot: &str, volume: &str, key: Option<&str>, is_foreign: bool, error: &SourceError) -> Failure {
-    let what = format!("{snapshot} of {volume} was not read to its end");
+fn source(snapshot: &str, volume: &str, key: Option<&str>, is_foreign: bool, error: &SourceError) -> Said {
+    let said = |what: String, hint: String| Said::of(format!("{snapshot} of {volume}"), what, hint);
     match error {
         SourceError::Api(error) => {
             let hint = match error.kind {
                 ErrorKind::AccessDenied | ErrorKind::Invalid if is_foreign => {
-                    "another account owns it: a public snapshot must be copied first, a shared one needs the permission \
-                     ebs:GetSnapshotBlock on it"
+                    "another account owns it: copy a public one first; a shared one needs the permissions \
+                     ebs:ListSnapshotBlocks and ebs:GetSnapshotBlock on it"
                         .to_owned()
                 }
                 ErrorKind::AccessDenied => format!(
@@ -168,50 +203,85 @@ fn source(snapshot: &str, volume: &str, key: Option<&str>, is_foreign: bool, err
                     "something else deleted it: keep other tools from what bears our tag CreatedBy, then scan again"
                         .to_owned()
                 }
+                ErrorKind::Invalid => {
+                    "snapshots in a Local Zone, on an Outpost or in the archive are not read: copy it to the region first"
+                        .to_owned()
+                }
                 _ => api_hint(error, key),
             };
-            Failure::new(format!("{what}: {}", call(error)), hint)
+            // Listing comes first: what fails with it was not begun.
+            let end = if error.operation == "ebs:ListSnapshotBlocks" { "" } else { " to the end" };
+            said(format!(" not read{end}: {}", call(error, &[snapshot], key)), hint)
         }
-        SourceError::BlockLimit { .. } => Failure::new(format!("{what}: {error}"), "raise --max-blocks"),
-        SourceError::CostLimit { .. } => Failure::new(format!("{what}: {error}"), "raise --max-cost"),
-        SourceError::BlockSize { .. } | SourceError::VolumeSize { .. } | SourceError::List { .. } => {
-            Failure::new(
-                format!("{what}: {error}"),
-                "check AWS_ENDPOINT_URL: this does not answer as EBS does",
-            )
+        SourceError::BlockLimit { .. } => {
+            said(format!(" not read: {error}"), "raise --max-blocks".to_owned())
         }
-        _ => Failure::new(format!("{what}: {error}"), "scan again"),
+        SourceError::CostLimit { .. } => said(format!(" not read: {error}"), "raise --max-cost".to_owned()),
+        SourceError::BlockSize { .. } | SourceError::VolumeSize { .. } | SourceError::List { .. } => said(
+            format!(" not read: {error}"),
+            "check AWS_ENDPOINT_URL: this does not answer as EBS does".to_owned(),
+        ),
+        _ => said(format!(" not read to the end: {error}"), SCAN_AGAIN.to_owned()),
     }
 }
 
-fn left(receipt: &SnapshotReceipt) -> Failure {
-    let (snapshot, volume) = (receipt.snapshot_id.as_str(), receipt.volume_id.as_str());
-    let code = receipt.code.as_ref().map(|code| format!(" ({})", code.as_str())).unwrap_or_default();
+fn left(receipt: &SnapshotReceipt) -> Said {
+    let code = receipt.code.as_ref().map_or("", |code| code.as_str());
+    let shown = if code.is_empty() { String::new() } else { format!(" ({code})") };
     let (fate, hint) = match receipt.fate {
         SnapshotFate::Requested => ("deletion requested, not confirmed".to_owned(), AGAIN.to_owned()),
         SnapshotFate::InRecycleBin => (
             "deleted, but a Recycle Bin rule keeps it, and it is billed".to_owned(),
-            "exclude the tag CreatedBy from the region's retention rule; this one goes when its time is over"
+            "exclude the tag CreatedBy from the region's retention rule; what it keeps goes when its time is over"
                 .to_owned(),
         ),
-        SnapshotFate::Kept => (
-            format!("AWS refuses to delete it{code}"),
-            format!(
-                "it is locked, used by an image, or not ours to delete: `aws ec2 unlock-snapshot` or `aws ec2 \
-                 deregister-image`, or allow ec2:DeleteSnapshot; then `stillframe snapshots purge`. It is {snapshot}"
-            ),
-        ),
+        SnapshotFate::Kept => {
+            (format!("ec2:DeleteSnapshot: {}{shown}", kept_words(code)), kept_hint(code).to_owned())
+        }
         SnapshotFate::NotRequested => {
-            (format!("its deletion could not be asked for{code}"), AGAIN.to_owned())
+            (format!("its deletion could not be asked for{shown}"), AGAIN.to_owned())
         }
         SnapshotFate::Gone | SnapshotFate::ReadOnly => ("nothing is left of it".to_owned(), AGAIN.to_owned()),
     };
-    Failure::new(format!("{snapshot} of {volume}: {fate}"), hint)
+    let subject = format!("{} of {}", receipt.snapshot_id.as_str(), receipt.volume_id.as_str());
+    Said::of(subject, format!(": {fate}"), hint)
 }
 
-fn open_hint(error: &OpenError) -> String {
-    match error {
-        OpenError::NoRegion | OpenError::RegionName => "give --region, or set AWS_REGION".to_owned(),
+fn is_denied(code: &str) -> bool {
+    code.starts_with("UnauthorizedOperation") || code.starts_with("AccessDenied")
+}
+
+fn kept_words(code: &str) -> &'static str {
+    if is_denied(code) {
+        "denied"
+    } else if code.contains("Locked") {
+        "locked"
+    } else if code.contains(".InUse") {
+        "used by an image"
+    } else {
+        "refused"
+    }
+}
+
+fn kept_hint(code: &str) -> &'static str {
+    if is_denied(code) {
+        "allow ec2:DeleteSnapshot to this role: `stillframe aws policy` has the condition; then `stillframe snapshots purge`"
+    } else if code.contains("Locked") {
+        "`aws ec2 unlock-snapshot` ends the lock; then `stillframe snapshots purge`"
+    } else if code.contains(".InUse") {
+        "`aws ec2 deregister-image` ends the use; then `stillframe snapshots purge`"
+    } else {
+        "see whether it is locked or used by an image; then `stillframe snapshots purge`"
+    }
+}
+
+fn open(error: &OpenError) -> Said {
+    let hint = match error {
+        OpenError::NoRegion => {
+            let hint = "give --region, set AWS_REGION, or name a profile that has one";
+            return Said::new("no region is named", hint);
+        }
+        OpenError::RegionName => "give --region, or set AWS_REGION".to_owned(),
         OpenError::RoleArn => "look it up with `aws iam list-roles`".to_owned(),
         OpenError::CrossRegion(CrossRegion::Unknown { .. }) => {
             "run stillframe on a machine of that region, or give --allow-cross-region".to_owned()
@@ -222,12 +292,16 @@ fn open_hint(error: &OpenError) -> String {
         OpenError::CrossRegion(CrossRegion::Endpoint { .. }) => {
             "use the region's own endpoint, or give --allow-cross-region".to_owned()
         }
-        OpenError::Endpoint { service } => format!("set AWS_ENDPOINT_URL_{service}, or unset it"),
-        OpenError::Api(error) => api_hint(error, None),
+        OpenError::Endpoint { service } => {
+            let own = service.to_uppercase().replace(' ', "_");
+            format!("set AWS_ENDPOINT_URL or AWS_ENDPOINT_URL_{own} to one, or unset it")
+        }
+        OpenError::Api(error) => return Said::new(call(error, &[], None), api_hint(error, None)),
         OpenError::FixedCredentials | OpenError::NoConnections | OpenError::HttpClient => {
             "report it with what -v logs of it".to_owned()
         }
-    }
+    };
+    Said::new(with_causes(error), hint)
 }
 
 fn state_hint(error: &StateError) -> String {

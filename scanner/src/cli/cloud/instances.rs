@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use stillframe_cloud::cost::{NanoDollars, Prices};
-use stillframe_cloud::discover::InstanceStore;
+use stillframe_cloud::discover::{InstanceStore, Selection};
 use stillframe_cloud::tags::ScanId;
 use stillframe_reports::Format;
 
@@ -30,7 +30,12 @@ pub(in crate::cli) fn list(_: &Global, arguments: &InstancesArguments) -> Result
         printed(|out| match arguments.format {
             ListFormat::Table => {
                 if foreseen.is_empty() {
-                    return writeln!(out, "no instances in {} of account {}", place.region, place.account);
+                    let fit = if selection == Selection::default() { "" } else { " fit" };
+                    return writeln!(
+                        out,
+                        "no instances in {} of account {}{fit}",
+                        place.region, place.account
+                    );
                 }
                 foreseen.iter().try_for_each(|one| write_instance(out, one))?;
                 let scanned = foreseen.iter().filter(|one| one.planned.skipped.is_none()).count();
@@ -59,16 +64,14 @@ pub(super) fn print_forecast(
         if matches!(format, Format::Json | Format::Jsonl) {
             let instances: Vec<Value> = foreseen.iter().map(instance_value).collect();
             let most = limits.max_cost().map(|cost| cost.0);
-            return write_json(
-                out,
-                &json!({
-                    "dry_run": true,
-                    "instances": instances,
-                    "total_nano_usd": total.0,
-                    "max_cost_nano_usd": most,
-                    "max_blocks": limits.max_blocks,
-                }),
-            );
+            let all = json!({
+                "dry_run": true,
+                "instances": instances,
+                "total_nano_usd": total.0,
+                "max_cost_nano_usd": most,
+                "max_blocks": limits.max_blocks,
+            });
+            return if format == Format::Jsonl { writeln!(out, "{all}") } else { write_json(out, &all) };
         }
         for one in foreseen {
             write_instance(out, one)?;
@@ -77,6 +80,9 @@ pub(super) fn print_forecast(
         writeln!(out, "dry run: nothing was created; in all about {total}")?;
         if let Some(most) = limits.max_cost() {
             writeln!(out, "reading stops at {most} a machine (--max-cost)")?;
+        }
+        if let Some(most) = limits.max_blocks {
+            writeln!(out, "reading stops at {most} blocks a machine (--max-blocks)")?;
         }
         Ok(())
     })?;

@@ -80,7 +80,7 @@ pub(in crate::cli) fn purge(global: &Global, arguments: &PurgeArguments) -> Resu
         }
         printed(|out| write_purged(out, arguments.format, &regions))?;
         for (_, _, errors) in &regions {
-            errors.iter().for_each(|error| explain::failure(error).print());
+            explain::failures(errors).iter().for_each(Failure::print);
         }
         Ok(code)
     })
@@ -253,7 +253,7 @@ fn write_purged(out: &mut dyn Write, format: ListFormat, regions: &[Purged]) -> 
         writeln!(
             out,
             "{region}: {gone} snapshots deleted and seen to be gone, {} left",
-            receipts.len() - gone
+            receipts.len().saturating_sub(gone)
         )?;
         for one in report.found.iter().filter(|one| !one.chosen) {
             writeln!(out, "  {}  {}", one.snapshot.id, claim_words(one.claim))?;

@@ -2,6 +2,7 @@
 
 pub(super) mod account;
 pub(super) mod arguments;
+mod call;
 pub(super) mod disks;
 mod explain;
 pub(super) mod instances;
@@ -62,6 +63,7 @@ async fn open(
     limiter: Arc<Limiter>,
     session_name: &str,
 ) -> Result<Session, Failure> {
+    check_profile(account)?;
     let mut connection = account.options(region, session_name);
     // What no disk is read for cannot leave its region.
     connection.allow_cross_region = limits.is_none_or(|limits| limits.allow_cross_region);
@@ -72,7 +74,27 @@ async fn open(
         created_by: account.created_by.clone(),
         reads_disks: limits.is_some(),
     };
-    Session::open(options).await.map_err(|error| explain::failure(&error))
+    Session::open(options).await.map_err(|mut error| {
+        // The cloud does not say which role; we know.
+        if let CloudError::Api(api) = &mut error
+            && api.operation == "sts:AssumeRole"
+        {
+            api.resource = api.resource.take().or_else(|| account.role_arn.clone());
+        }
+        explained(error)
+    })
+}
+
+/// The environment's keys go before those of a profile: whoever names a profile would get another account.
+fn check_profile(account: &Account) -> Result<(), Failure> {
+    let has_key = std::env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|key| !key.is_empty());
+    match &account.profile {
+        Some(profile) if has_key => Err(Failure::new(
+            format!("--profile {profile} and AWS_ACCESS_KEY_ID are both given, and may be of two accounts"),
+            "unset AWS_ACCESS_KEY_ID, or leave --profile out",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The operator's wish to stop: Ctrl-C, SIGTERM, or a terminal that is gone.

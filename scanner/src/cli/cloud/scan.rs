@@ -1,6 +1,6 @@
 //! `stillframe scan instance` and `stillframe scan snapshot`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use stillframe_cloud::cost::Prices;
@@ -8,6 +8,7 @@ use stillframe_cloud::discover::{Discovery, PlannedInstance};
 use stillframe_cloud::tags::ScanId;
 use stillframe_model::SnapshotReceipt;
 use stillframe_reports::Format;
+use tokio::runtime::Runtime;
 
 use super::super::arguments::{Global, Reading, ScanArguments};
 use super::super::commands::{check_excluded, exit_code, fingerprint_key, write_report};
@@ -16,10 +17,11 @@ use super::super::output::to_stderr;
 use super::super::watch::watch_stages;
 use super::super::{EXIT_CLEAN, EXIT_INCOMPLETE};
 use super::arguments::{InstanceArguments, Limits, SnapshotArguments};
-use super::{explain, explained, instances, limiter, on_runtime, open, stop};
+use super::{LAST_CALLS, explain, explained, instances, limiter, open, runtime, stop};
+use crate::cloud::error::skip_words;
 use crate::cloud::existing::scan_snapshots;
 use crate::cloud::machine::{MachineOptions, find, must_be_scanned, scan_machine};
-use crate::cloud::{Outcome, READERS, ReadOptions, Session, Stop, forecast};
+use crate::cloud::{CloudError, Outcome, READERS, ReadOptions, Session, Stop, forecast};
 use crate::progress::Progress;
 use crate::scan::ScanOptions;
 
@@ -31,44 +33,73 @@ pub(in crate::cli) fn instance(global: &Global, arguments: &InstanceArguments) -
             "name one (i-…), or choose by --tag or --name; `stillframe instances` lists them",
         ));
     }
-    let progress = Arc::new(Progress::default());
-    watch_stages(global, &progress, || {
-        on_runtime(async {
-            let stop = stop()?;
-            let name = ScanId::random().map(|id| id.to_string()).unwrap_or_default();
-            let account = &arguments.account;
-            let (region, limits) = (arguments.region.region.clone(), &arguments.limits);
-            progress.set_stage("finding the instances".to_owned());
-            let session = open(account, region, Some(limits), limiter(Some(limits)), &name).await?;
-            let selection = arguments.choice.selection(&arguments.ids);
-            let found =
-                find(&session, &selection, &arguments.choice.exclusions()).await.map_err(explained)?;
-            let machines = chosen(arguments, &session, &found)?;
-            if arguments.dry_run {
-                let foreseen = forecast::foresee(&session, machines, &Prices::default()).await;
-                return instances::print_forecast(
-                    &foreseen.map_err(explained)?,
-                    arguments.scan.format,
-                    limits,
-                );
+    let runtime = runtime()?;
+    let result = scan_chosen(global, arguments, &runtime);
+    runtime.shutdown_timeout(LAST_CALLS);
+    result
+}
+
+fn scan_chosen(global: &Global, arguments: &InstanceArguments, runtime: &Runtime) -> Result<u8, Failure> {
+    let limits = &arguments.limits;
+    let stop = runtime.block_on(async { stop() })?;
+    let progress = Progress::default();
+    progress.set_stage("finding the instances".to_owned());
+    let looking = unless_stopped(&stop, async {
+        let name = ScanId::random().map(|id| id.to_string()).unwrap_or_default();
+        let region = arguments.region.region.clone();
+        let session = open(&arguments.account, region, Some(limits), limiter(Some(limits)), &name).await?;
+        let selection = arguments.choice.selection(&arguments.ids);
+        let found = find(&session, &selection, &arguments.choice.exclusions()).await;
+        Ok((session, found.map_err(explained)?))
+    });
+    let (session, found) = watch_stages(global, &progress, || runtime.block_on(looking))?;
+    let machines = chosen(global, arguments, &session, &found)?;
+    if arguments.dry_run {
+        let foreseeing =
+            async { forecast::foresee(&session, machines, &Prices::default()).await.map_err(explained) };
+        let foreseen = runtime.block_on(unless_stopped(&stop, foreseeing))?;
+        return instances::print_forecast(&foreseen, arguments.scan.format, limits);
+    }
+    check_output(&arguments.scan, machines.len())?;
+    announce(global, limits);
+    let mut worst = EXIT_CLEAN;
+    for (number, machine) in (1..).zip(&machines) {
+        if machines.len() > 1 && !global.quiet {
+            to_stderr(&format!("{} ({number} of {})", machine.instance.id, machines.len()));
+        }
+        let outcome = scan_one(global, arguments, runtime, &session, machine, &stop)?;
+        let file = match &arguments.scan.output {
+            Some(folder) if machines.len() > 1 => {
+                Some(folder.join(format!("{}.{}", machine.instance.id, extension(arguments.scan.format))))
             }
-            check_output(&arguments.scan, machines.len())?;
-            announce(global, limits);
-            let mut worst = EXIT_CLEAN;
-            for machine in &machines {
-                let scan = scan_one(global, arguments, &session, machine, &progress, &stop, machines.len());
-                worst = worst.max(scan.await?);
-                if stop.is_wanted() {
-                    break;
-                }
-            }
-            Ok(worst)
-        })
-    })
+            output => output.clone(),
+        };
+        worst = worst.max(conclude(global, &arguments.scan, file.as_deref(), &outcome)?);
+        let left = machines.len().saturating_sub(number);
+        if stop.is_wanted() && left > 0 {
+            let error = format!("{left} of {} machines were not scanned: it was stopped", machines.len());
+            Failure::new(error, "scan again").print();
+            return Ok(EXIT_INCOMPLETE);
+        }
+    }
+    Ok(worst)
+}
+
+/// What is done before anything is created ends at once where the operator wishes it.
+async fn unless_stopped<T>(
+    stop: &Stop,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = stop.wanted() => Err(explained(CloudError::Stopped)),
+        done = work => done,
+    }
 }
 
 /// The instances to scan. One that was named and cannot be is an error; one that was chosen by a tag is skipped.
 fn chosen(
+    global: &Global,
     arguments: &InstanceArguments,
     session: &Session,
     found: &Discovery,
@@ -80,7 +111,8 @@ fn chosen(
         }
         match &planned.skipped {
             None => machines.push(planned.clone()),
-            Some(skip) => to_stderr(&format!("skipped: {} is {skip}", planned.instance.id)),
+            Some(_) if global.quiet => {}
+            Some(skip) => to_stderr(&format!("skipped: {} is {}", planned.instance.id, skip_words(skip))),
         }
     }
     if machines.is_empty() {
@@ -123,26 +155,20 @@ fn announce(global: &Global, limits: &Limits) {
     }
 }
 
-async fn scan_one(
+/// Progress is shown while it scans and no longer: a report on the same terminal would be drawn over.
+fn scan_one(
     global: &Global,
     arguments: &InstanceArguments,
+    runtime: &Runtime,
     session: &Session,
     machine: &PlannedInstance,
-    progress: &Arc<Progress>,
     stop: &Stop,
-    machines: usize,
-) -> Result<u8, Failure> {
+) -> Result<Outcome, Failure> {
+    let progress = Arc::new(Progress::default());
     let read = read_options(&arguments.scan, &arguments.reading, &arguments.limits, progress.clone())?;
     let options = MachineOptions { user_tags: arguments.user_tags(), read };
-    let outcome = scan_machine(session, machine, options, stop).await.map_err(explained)?;
-    let scan = &arguments.scan;
-    let file = match &scan.output {
-        Some(folder) if machines > 1 => {
-            Some(folder.join(format!("{}.{}", machine.instance.id, extension(scan.format))))
-        }
-        output => output.clone(),
-    };
-    conclude(global, scan, file.as_deref(), &outcome)
+    let scanning = scan_machine(session, machine, options, stop);
+    watch_stages(global, &progress, || runtime.block_on(scanning)).map_err(explained)
 }
 
 const fn extension(format: Format) -> &'static str {
@@ -156,22 +182,26 @@ const fn extension(format: Format) -> &'static str {
 
 /// `stillframe scan snapshot`.
 pub(in crate::cli) fn snapshot(global: &Global, arguments: &SnapshotArguments) -> Result<u8, Failure> {
+    let runtime = runtime()?;
+    let result = scan_existing(global, arguments, &runtime);
+    runtime.shutdown_timeout(LAST_CALLS);
+    result
+}
+
+fn scan_existing(global: &Global, arguments: &SnapshotArguments, runtime: &Runtime) -> Result<u8, Failure> {
+    let limits = &arguments.limits;
     let progress = Arc::new(Progress::default());
-    watch_stages(global, &progress, || {
-        on_runtime(async {
-            let stop = stop()?;
-            let limits = &arguments.limits;
-            let options = read_options(&arguments.scan, &arguments.reading, limits, progress.clone())?;
-            let name = options.scan.id.clone();
-            let region = arguments.region.region.clone();
-            let session =
-                open(&arguments.account, region, Some(limits), limiter(Some(limits)), &name).await?;
-            announce(global, limits);
-            let outcome = scan_snapshots(&session, &arguments.ids, options, &stop).await;
-            let output: Option<PathBuf> = arguments.scan.output.clone();
-            conclude(global, &arguments.scan, output.as_deref(), &outcome.map_err(explained)?)
-        })
-    })
+    let options = read_options(&arguments.scan, &arguments.reading, limits, progress.clone())?;
+    let stop = runtime.block_on(async { stop() })?;
+    let opening = unless_stopped(&stop, async {
+        let region = arguments.region.region.clone();
+        open(&arguments.account, region, Some(limits), limiter(Some(limits)), &options.scan.id).await
+    });
+    let session = runtime.block_on(opening)?;
+    announce(global, limits);
+    let scanning = scan_snapshots(&session, &arguments.ids, options, &stop);
+    let outcome = watch_stages(global, &progress, || runtime.block_on(scanning)).map_err(explained)?;
+    conclude(global, &arguments.scan, arguments.scan.output.as_deref(), &outcome)
 }
 
 fn read_options(
@@ -211,7 +241,7 @@ fn conclude(
         code = exit_code(report.is_complete() && outcome.errors.is_empty(), has_findings);
     }
     outcome.receipts.iter().for_each(print_receipt);
-    outcome.errors.iter().for_each(|error| explain::failure(error).print());
+    explain::failures(&outcome.errors).iter().for_each(Failure::print);
     written.map(|()| code)
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
+use stillframe_block::BlockBuffer;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use crate::retry::retry;
 const BLOCK_BYTES_USIZE: usize = 512 * 1024;
 
 /// The bytes of one block.
-pub(super) type BlockBytes = Arc<Vec<u8>>;
+pub(super) type BlockBytes = Arc<BlockBuffer>;
 
 /// Gets blocks and lists pages of one snapshot.
 pub(super) struct Fetch {
@@ -59,7 +60,7 @@ impl Fetch {
                 }
                 answer => {
                     let answer = answer.inspect_err(|error| self.note(error));
-                    return answer.map(|bytes| Some(Arc::new(bytes)));
+                    return answer.map(|bytes| Some(Arc::new(BlockBuffer::from(bytes))));
                 }
             }
         }

@@ -26,9 +26,9 @@ const QUEUE_AT_MOST: usize = 4096;
 pub(super) struct Flights {
     slots: HashMap<u32, Slot>,
     queue: VecDeque<u32>,
-    /// Flights that a hint began.
+    /// Flights that began when nobody waited for them.
     flying: usize,
-    /// Flights that a reader began for itself.
+    /// Flights that a reader waited for when they began.
     reading: usize,
     ready: usize,
     slots_at_most: usize,
@@ -39,16 +39,25 @@ pub(super) struct Flights {
 }
 
 enum Slot {
-    Queued,
-    Flying { landing: watch::Receiver<Landing>, is_hinted: bool, claimed: bool, abort: Option<AbortHandle> },
-    Ready { bytes: BlockBytes, since: Instant },
+    /// Waits for its turn; with a reader that waits for it, where there is one.
+    Queued(Option<(watch::Sender<Landing>, watch::Receiver<Landing>)>),
+    Flying {
+        landing: watch::Receiver<Landing>,
+        is_hinted: bool,
+        claimed: bool,
+        abort: Option<AbortHandle>,
+    },
+    Ready {
+        bytes: BlockBytes,
+        since: Instant,
+    },
 }
 
 /// How a reader gets a block.
 pub(super) enum Taken {
     /// Here it is.
     Ready(BlockBytes),
-    /// It is under way.
+    /// It is under way, or will be in its turn.
     Flying(watch::Receiver<Landing>),
     /// Read it yourself, and say here what came of it: it counts as under way.
     Absent(watch::Sender<Landing>),
@@ -76,7 +85,7 @@ impl Flights {
 
     pub(super) fn queue(&mut self, block: u32) {
         if !self.is_full() && !self.slots.contains_key(&block) {
-            self.slots.insert(block, Slot::Queued);
+            self.slots.insert(block, Slot::Queued(None));
             self.queue.push_back(block);
         }
     }
@@ -87,26 +96,27 @@ impl Flights {
         if self.closed || self.queue.is_empty() || self.flying.saturating_add(self.reading) >= window {
             return None;
         }
-        while let Some(block) = self.queue.front().copied() {
-            // One that a reader fetched itself has left the queue in all but name.
-            if matches!(self.slots.get(&block), Some(Slot::Queued)) {
-                if !self.has_room() {
-                    return None;
-                }
-                self.queue.pop_front();
-                return Some((block, self.fly(block, true)));
-            }
-            self.queue.pop_front();
-        }
-        None
+        let has_room = self.has_room();
+        let place = self.queue.iter().position(|block| match self.slots.get(block) {
+            // What a reader waits for is taken from here as soon as it comes, and needs no room.
+            Some(Slot::Queued(waiting)) => has_room || waiting.is_some(),
+            _ => false,
+        })?;
+        let block = self.queue.remove(place)?;
+        let waiting = match self.slots.remove(&block) {
+            Some(Slot::Queued(waiting)) => waiting,
+            _ => None,
+        };
+        let is_claimed = waiting.is_some();
+        let (sender, landing) = waiting.unwrap_or_else(|| watch::channel(None));
+        self.fly(block, landing, !is_claimed, is_claimed);
+        Some((block, sender))
     }
 
-    fn fly(&mut self, block: u32, is_hinted: bool) -> watch::Sender<Landing> {
-        let (sender, landing) = watch::channel(None);
-        self.slots.insert(block, Slot::Flying { landing, is_hinted, claimed: !is_hinted, abort: None });
+    fn fly(&mut self, block: u32, landing: watch::Receiver<Landing>, is_hinted: bool, claimed: bool) {
+        self.slots.insert(block, Slot::Flying { landing, is_hinted, claimed, abort: None });
         let count = if is_hinted { &mut self.flying } else { &mut self.reading };
         *count = count.saturating_add(1);
-        sender
     }
 
     pub(super) fn started(&mut self, block: u32, task: AbortHandle) {
@@ -150,7 +160,19 @@ impl Flights {
                 *claimed = true;
                 Taken::Flying(landing.clone())
             }
-            _ => Taken::Absent(self.fly(block, false)),
+            // In the order of the hints: files that are read side by side share blocks, and would come to them at times
+            // that lie far apart.
+            Some(Slot::Queued(Some((_, landing)))) => Taken::Flying(landing.clone()),
+            Some(Slot::Queued(waiting)) => {
+                let (sender, landing) = watch::channel(None);
+                *waiting = Some((sender, landing.clone()));
+                Taken::Flying(landing)
+            }
+            Some(Slot::Ready { .. }) | None => {
+                let (sender, landing) = watch::channel(None);
+                self.fly(block, landing, false, true);
+                Taken::Absent(sender)
+            }
         }
     }
 

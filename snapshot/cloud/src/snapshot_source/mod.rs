@@ -271,6 +271,8 @@ impl Shared {
                     return Ok(Some(bytes));
                 }
                 Taken::Flying(mut landing) => {
+                    // One that waits for its turn may have it now.
+                    Self::launch(self);
                     let landed =
                         landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone());
                     if let Some(result) = landed {

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use stillframe_block::ExhaustedBudget;
+use stillframe_block::{BlockCache, CachedSource, ExhaustedBudget};
 use tokio::time::{Instant, advance};
 
 use super::*;
@@ -334,4 +334,129 @@ fn a_read_that_waits_is_ended_by_the_stop_and_by_the_runtime() {
     let source = on_real_threads(|runtime| runtime.block_on(open(FakeBlocks::new(1, |_| true))));
     let error = source.source.read_exact_at(0, &mut [0; 1]).unwrap_err();
     assert_eq!(SourceError::of(&error), Some(&SourceError::Ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_for_what_a_reader_gets_and_a_read_of_what_is_hinted_get_nothing_twice() {
+    let mut fake = FakeBlocks::new(1, |_| true);
+    fake.latency = Duration::from_millis(50);
+    let opened = open(fake).await;
+    let source = &opened.source;
+    let hint = |blocks: Range<u64>| {
+        source.prefetch(std::slice::from_ref(&(blocks.start * BLOCK..blocks.end * BLOCK)));
+    };
+    // Two readers of one block, and a hint for it while it is under way.
+    let (mut one, mut two) = ([0; 8], [0; 8]);
+    let (first, second, ()) =
+        tokio::join!(source.read(7 * BLOCK, &mut one), source.read(7 * BLOCK, &mut two), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            hint(6..9);
+        });
+    first.unwrap();
+    second.unwrap();
+    assert_eq!((one, two), (mix(7000).to_le_bytes(), mix(7000).to_le_bytes()));
+    check_block(&opened, 6).await;
+    check_block(&opened, 8).await;
+    assert_eq!(opened.fake.gets.load(Ordering::SeqCst), 3);
+    // A reader of a block whose flight is under way, and of one that waits for its turn.
+    hint(100..300);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    for block in [100, 299] {
+        check_block(&opened, block).await;
+    }
+    for block in 100..300 {
+        if block != 100 && block != 299 {
+            check_block(&opened, block).await;
+        }
+    }
+    assert_eq!(opened.fake.gets.load(Ordering::SeqCst), 203);
+    assert_eq!((source.wasted_blocks(), source.shared.flights().held()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_gives_up_leaves_the_block_to_the_next() {
+    let mut fake = FakeBlocks::new(1, |_| true);
+    fake.latency = Duration::from_millis(50);
+    let opened = open(fake).await;
+    let (mut one, mut two) = ([0; 8], [0; 8]);
+    let (gave_up, read) = tokio::join!(
+        tokio::time::timeout(Duration::from_millis(20), opened.source.read(7 * BLOCK, &mut one)),
+        opened.source.read(7 * BLOCK, &mut two),
+    );
+    assert!(gave_up.is_err());
+    read.unwrap();
+    assert_eq!(two, mix(7000).to_le_bytes());
+    assert_eq!(opened.source.shared.flights().held(), 0);
+}
+
+#[test]
+fn a_hint_after_the_runtime_ended_is_nothing() {
+    let source = on_real_threads(|runtime| runtime.block_on(open(FakeBlocks::new(1, |_| true)))).source;
+    // Until then hints may still begin flights, which end with the runtime.
+    while source.read_exact_at(0, &mut [0; 1]).is_ok() {}
+    let began = std::time::Instant::now();
+    while source.shared.flights().held() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "a flight outlived its runtime");
+        std::thread::yield_now();
+    }
+    source.prefetch(std::slice::from_ref(&(0..100 * BLOCK)));
+    assert_eq!(source.shared.flights().held(), 0);
+}
+
+/// Many files, streamed by many threads through a cache: each block is got once, and none for nothing.
+#[test]
+fn many_streams_get_each_block_once() {
+    on_real_threads(|runtime| {
+        let mut fake = FakeBlocks::new(1, |block| block % 7 != 3);
+        fake.latency = Duration::from_millis(2);
+        let rates = Rates { get: Rate::per_second(100_000.0), ..Rates::default() };
+        let opened = runtime.block_on(open_with(fake, rates, unlimited()));
+        let source = Arc::new(opened.source);
+        let cached = CachedSource::new(source.clone(), BlockCache::new(1 << 30), 0);
+        // Files of 3.5 blocks, so that neighbours share one.
+        let (file_bytes, files) = (7 * BLOCK / 2, 400_u64);
+        let next = std::sync::atomic::AtomicU64::new(0);
+        let read = |file: u64| {
+            let (start, end) = (file * file_bytes, (file + 1) * file_bytes);
+            let mut hinted = start;
+            for at in (start..end).step_by(256 * 1024) {
+                let ahead = (at + 2 * BLOCK).min(end);
+                cached.prefetch(std::slice::from_ref(&(hinted..ahead)));
+                hinted = ahead;
+                let mut piece = vec![1; 256 * 1024];
+                cached.read_exact_at(at, &mut piece).unwrap();
+                let block = u32::try_from(at / BLOCK).unwrap();
+                let within = usize::try_from(at % BLOCK).unwrap();
+                assert!(piece == expected(&opened.fake, block)[within..within + 256 * 1024], "{at}");
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..32 {
+                scope.spawn(|| {
+                    while let Some(file) =
+                        Some(next.fetch_add(1, Ordering::SeqCst)).filter(|file| *file < files)
+                    {
+                        read(file);
+                    }
+                });
+            }
+        });
+        let distinct = (0..files * 7 / 2).filter(|block| block % 7 != 3).count();
+        assert_eq!(opened.fake.gets.load(Ordering::SeqCst), u64::try_from(distinct).unwrap());
+        assert_eq!((source.wasted_blocks(), source.shared.flights().held()), (0, 0));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reader_waits_for_needs_no_room() {
+    let mut fake = FakeBlocks::new(1, |_| true);
+    fake.latency = Duration::from_millis(50);
+    let opened = open(fake).await;
+    opened.source.prefetch(std::slice::from_ref(&(0..200 * BLOCK)));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(opened.source.shared.flights().held(), 128, "nobody takes them");
+    for block in [150, 199, 140] {
+        check_block(&opened, block).await;
+    }
+    assert_eq!(opened.fake.gets.load(Ordering::SeqCst), 131);
 }

@@ -1,0 +1,12 @@
+//! What takes minutes because the program waits for AWS as long as it must: all at once, it takes as long as the longest.
+
+use crate::{faults, signals};
+
+#[test]
+fn what_waits_long() {
+    std::thread::scope(|scope| {
+        scope.spawn(faults::a_failure_of_the_call_that_creates_is_followed_by_another_call);
+        scope.spawn(faults::what_is_refused_for_now_is_waited_for);
+        scope.spawn(signals::a_minute_is_waited_for_snapshots_that_stay_pending);
+    });
+}
