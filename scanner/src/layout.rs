@@ -13,7 +13,7 @@ use stillframe_partitions::{Partition, PartitionRole, PartitionTable, Scheme, Ty
 use stillframe_probe::{Content, FsKind, Probe, probe};
 
 use crate::Disk;
-use stillframe_detectors::ledger::{error_fault, row_fault};
+use stillframe_detectors::ledger::{budget_words, error_fault, row_fault};
 
 /// Microsoft's reserved partition: space that Windows keeps for itself. On the disk in this byte order.
 const MICROSOFT_RESERVED: [u8; 16] =
@@ -244,7 +244,10 @@ fn exclude(row: &mut Coverage) {
 
 fn fail(row: &mut Coverage, error: &ReadError) {
     row.status = Status::Partial;
-    row.reason = Some(Reason::words("the disk could not be read"));
+    row.reason = Some(Reason::words(match error {
+        ReadError::Budget(exhausted) => budget_words(*exhausted),
+        ReadError::Io { .. } | ReadError::OutOfBounds { .. } => "the disk could not be read",
+    }));
     row.push_fault(error_fault(&FsError::Read(error.clone()), None));
 }
 

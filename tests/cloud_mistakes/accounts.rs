@@ -127,11 +127,12 @@ fn a_profile_gives_credentials_and_region() {
         command.args(["--profile", "nobody", "--region", "us-east-1"]);
     });
     one_mistake(&run, &["no AWS credentials"], "--profile");
-    // The variables would win, and another account than that of the profile be scanned.
+    // A profile that is named goes before the variables, which are another account's.
     let run = with(&cloud, |command| {
         command.args(["--profile", "target"]);
     });
-    one_mistake(&run, &["--profile target", "AWS_ACCESS_KEY_ID"], "unset AWS_ACCESS_KEY_ID");
+    assert_eq!(run.code(), 0, "{}", run.err());
+    assert_eq!(run.json()["cloud"]["account"], TARGET);
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub fn error_fault(error: &FsError, path: Option<ShownPath>) -> RowFault {
             RowFault { at: Some(*offset), ..words("the disk could not be read") }
         }
         FsError::Read(ReadError::Budget(exhausted)) => {
-            RowFault { found: Some(budget(*exhausted)), ..words(budget_words(*exhausted)) }
+            RowFault { found: budget(*exhausted), ..words(budget_words(*exhausted)) }
         }
         FsError::Unsupported(what) => {
             RowFault { found: Some(Value::Words(Label::new(what))), ..words("not supported") }
@@ -82,13 +82,12 @@ pub const fn budget_words(exhausted: ExhaustedBudget) -> &'static str {
     }
 }
 
-fn budget(exhausted: ExhaustedBudget) -> Value {
+/// The limit of the volume. Those of the whole scan stand in the report's part about the cloud.
+fn budget(exhausted: ExhaustedBudget) -> Option<Value> {
     match exhausted {
-        ExhaustedBudget::Reads { cap } | ExhaustedBudget::Bytes { cap } | ExhaustedBudget::Blocks { cap } => {
-            Value::Number(cap)
-        }
-        ExhaustedBudget::Deadline { seconds } => Value::Number(seconds),
-        ExhaustedBudget::Cost { nano_dollars } => Value::Number(nano_dollars),
+        ExhaustedBudget::Reads { cap } | ExhaustedBudget::Bytes { cap } => Some(Value::Number(cap)),
+        ExhaustedBudget::Deadline { seconds } => Some(Value::Number(seconds)),
+        ExhaustedBudget::Blocks { .. } | ExhaustedBudget::Cost { .. } => None,
     }
 }
 

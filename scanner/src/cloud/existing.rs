@@ -119,6 +119,8 @@ fn target(session: &Session, disk: u32, snapshot: &Snapshot) -> Target {
         key: snapshot.kms_key_id.clone(),
         is_foreign: snapshot.owner != session.place().account,
         len_bytes: Some(snapshot.volume_size_gib.saturating_mul(1 << 30)),
+        // Whoever names several says that they belong together.
+        is_apart: false,
     }
 }
 

@@ -167,10 +167,9 @@ impl Work<'_> {
             user_tags: user_tags.clone(),
         };
         let show = |progress: Progress| {
-            stage.set_stage(format!(
-                "waiting for snapshots: {} of {} completed",
-                progress.completed, progress.total
-            ));
+            let percent = progress.percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
+            let (completed, total) = (progress.completed, progress.total);
+            stage.set_stage(format!("waiting for snapshots: {completed} of {total} completed{percent}"));
         };
         Ok(self.session.lifecycle().run(&order, &show).await?)
     }
@@ -205,6 +204,7 @@ impl Work<'_> {
                     key: self.key_of(volume_id),
                     is_foreign: false,
                     len_bytes,
+                    is_apart: taken.apart.contains(volume_id),
                 }),
                 None => {
                     let fault = failed.get(volume_id).copied().unwrap_or(&SnapshotFault::LeftOut);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use stillframe_block::{BlockCache, BlockSource};
 use stillframe_cloud::snapshot_source::{EbsSource, ReadLimit, SourceError, SourceMemory};
-use stillframe_model::{Coverage, Report, Status};
+use stillframe_model::{Coverage, Label, Report, Status};
 use tokio::task::JoinSet;
 
 use super::{CloudError, ReadOptions, Session, ledger};
@@ -31,6 +31,8 @@ pub(super) struct Target {
     pub(super) key: Option<String>,
     pub(super) is_foreign: bool,
     pub(super) len_bytes: Option<u64>,
+    /// It was not taken together with the machine's other disks.
+    pub(super) is_apart: bool,
 }
 
 impl Target {
@@ -93,6 +95,9 @@ pub(super) async fn read(
             mark(&mut report.coverage, &target.name(), &error);
             errors.push(target.failed(error));
         }
+        if target.is_apart {
+            note_apart(&mut report.coverage, &target.name());
+        }
     }
     crate::scan::add_rows(&mut report, rows);
     Ok(Read { report, errors, opened: sources.len() })
@@ -135,6 +140,13 @@ pub(super) async fn open_all(
         }
     }
     opened.into_values().collect()
+}
+
+/// What lies on several disks of the machine may not fit together.
+fn note_apart(coverage: &mut [Coverage], disk: &str) {
+    if let Some(row) = coverage.iter_mut().find(|row| row.name.as_str() == disk) {
+        row.notes.push(Label::new("its snapshot is of another moment than those of the other disks"));
+    }
 }
 
 /// Writes into the row of a disk why its reading ended.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
 use aws_config::imds;
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -188,7 +189,9 @@ async fn load(options: &Options) -> SdkConfig {
         loader = loader.app_name(name);
     }
     if let Some(profile) = &options.profile {
-        loader = loader.profile_name(profile);
+        // Named, it goes before the keys of the environment, which may be another account's.
+        let provider = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
+        loader = loader.profile_name(profile).credentials_provider(provider);
     }
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));

@@ -64,6 +64,7 @@ pub(crate) fn snapshot(snapshot: types::Snapshot) -> Result<Snapshot, Lacking> {
         id: snapshot.snapshot_id.ok_or(Lacking("a snapshot id"))?,
         volume_id: snapshot.volume_id.unwrap_or_default(),
         state: state(snapshot.state.as_ref()),
+        progress_percent: percent(snapshot.progress.as_deref()),
         state_message: snapshot.state_message.filter(|message| !message.is_empty()),
         volume_size_gib: count(snapshot.volume_size),
         full_size_bytes: snapshot.full_snapshot_size_in_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
@@ -82,6 +83,7 @@ pub(crate) fn snapshot_info(info: types::SnapshotInfo) -> Result<Snapshot, Lacki
         id: info.snapshot_id.ok_or(Lacking("a snapshot id"))?,
         volume_id: info.volume_id.unwrap_or_default(),
         state: state(info.state.as_ref()),
+        progress_percent: percent(info.progress.as_deref()),
         state_message: None,
         volume_size_gib: count(info.volume_size),
         full_size_bytes: None,
@@ -100,6 +102,7 @@ pub(crate) fn created(reply: CreateSnapshotOutput) -> Result<Snapshot, Lacking> 
         id: reply.snapshot_id.ok_or(Lacking("a snapshot id"))?,
         volume_id: reply.volume_id.unwrap_or_default(),
         state: state(reply.state.as_ref()),
+        progress_percent: percent(reply.progress.as_deref()),
         state_message: reply.state_message.filter(|message| !message.is_empty()),
         volume_size_gib: count(reply.volume_size),
         full_size_bytes: reply.full_snapshot_size_in_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
@@ -110,6 +113,11 @@ pub(crate) fn created(reply: CreateSnapshotOutput) -> Result<Snapshot, Lacking> 
         storage_tier: reply.storage_tier.map(|tier| tier.as_str().to_owned()),
         tags: tags(reply.tags),
     })
+}
+
+/// `45%`, or nothing while none is known.
+fn percent(progress: Option<&str>) -> Option<u8> {
+    progress?.strip_suffix('%')?.parse().ok().filter(|percent| *percent <= 100)
 }
 
 /// A state that is not told, or that we do not know, is pending: it is asked for again until it is known or the deadline

@@ -195,6 +195,8 @@ pub struct Snapshot {
     pub volume_id: String,
     /// How far it is.
     pub state: SnapshotState,
+    /// How much of it is taken, in percent, where the cloud tells.
+    pub progress_percent: Option<u8>,
     /// Why it failed, in the cloud's words.
     pub state_message: Option<String>,
     /// The volume's size in GiB.

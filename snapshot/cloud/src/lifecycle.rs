@@ -114,6 +114,8 @@ pub struct Snapshots {
     pub good: Vec<Snapshot>,
     /// The volumes of which there is none, and why.
     pub failed: Vec<(String, SnapshotFault)>,
+    /// The volumes that were taken by calls of their own, though there are several: what is on them is not of the same moment.
+    pub apart: BTreeSet<String>,
 }
 
 /// How far waiting is.
@@ -125,6 +127,8 @@ pub struct Progress {
     pub completed: usize,
     /// Of which failed.
     pub failed: usize,
+    /// How much of all of them is taken, in percent, where the cloud tells.
+    pub percent: Option<u8>,
 }
 
 /// Makes snapshots in one account and region.
@@ -167,6 +171,7 @@ impl Lifecycle {
         let mut made = self.create(order).await?;
         let mut done = self.wait(&order.scan, &made.good, progress).await?;
         done.failed.append(&mut made.failed);
+        done.apart = made.apart;
         // One failure is the failure of all of a set; by themselves they may succeed.
         let (again, failed): (Vec<_>, Vec<_>) =
             done.failed.into_iter().partition(|(_, fault)| matches!(fault, SnapshotFault::Failed { .. }));
@@ -175,6 +180,7 @@ impl Lifecycle {
             let volumes = again.into_iter().map(|(volume, _)| volume).collect();
             let mut retried = self.create_each(order, volumes).await?;
             let second = self.wait(&order.scan, &retried.good, progress).await?;
+            done.apart.extend(second.good.iter().map(|snapshot| snapshot.volume_id.clone()));
             done.good.extend(second.good);
             done.failed.extend(second.failed);
             done.failed.append(&mut retried.failed);
@@ -199,7 +205,7 @@ impl Lifecycle {
                 Err(error) if is_hopeless(error.kind) => {
                     let failed = order.volume_ids.iter();
                     let failed = failed.map(|volume| (volume.clone(), error.clone().into())).collect();
-                    return Ok(Snapshots { good: Vec::new(), failed });
+                    return Ok(Snapshots { failed, ..Snapshots::default() });
                 }
                 Err(error) => {
                     tracing::warn!(instance = order.instance_id, %error, "the set failed: a call for each volume");
@@ -212,6 +218,9 @@ impl Lifecycle {
         let missing: Vec<String> =
             order.volume_ids.iter().filter(|volume| !taken.contains(volume.as_str())).cloned().collect();
         let mut each = self.create_each(order, missing).await?;
+        if order.volume_ids.len() > 1 {
+            each.apart = each.good.iter().map(|snapshot| snapshot.volume_id.clone()).collect();
+        }
         each.good.append(&mut made);
         Ok(each)
     }
@@ -251,6 +260,8 @@ impl Lifecycle {
                 .cloned()
                 .collect();
             self.record(scan, &news, true)?;
+            let pending = listed.iter().filter(|snapshot| snapshot.state == SnapshotState::Pending);
+            let percents: Vec<u8> = pending.filter_map(|snapshot| snapshot.progress_percent).collect();
             let here: BTreeSet<String> = listed.iter().map(|snapshot| snapshot.id.clone()).collect();
             for snapshot in listed {
                 seen.insert(snapshot.id.clone(), snapshot.state);
@@ -276,7 +287,8 @@ impl Lifecycle {
                 fault.is_none()
             });
             let (completed, failed) = (done.good.len(), done.failed.len());
-            progress(Progress { total: snapshots.len(), completed, failed });
+            let percent = mean_percent(completed.saturating_add(failed), &percents);
+            progress(Progress { total: snapshots.len(), completed, failed, percent });
             if !waiting.is_empty() {
                 sleep(pause).await;
                 pause = pause.mul_f64(1.5).min(Duration::from_secs(15));
@@ -468,6 +480,16 @@ pub(crate) fn row_of(scan: &ScanId, snapshot: &Snapshot, seen: bool, now: Timest
         deleted: None,
         gone: None,
     }
+}
+
+/// The mean over those that have `ended` and the `pending` ones that tell; `None` where none of these does.
+fn mean_percent(ended: usize, pending: &[u8]) -> Option<u8> {
+    if pending.is_empty() {
+        return None;
+    }
+    let sum =
+        pending.iter().fold(ended.saturating_mul(100), |sum, percent| sum.saturating_add((*percent).into()));
+    u8::try_from(sum.checked_div(ended.saturating_add(pending.len()))?).ok()
 }
 
 /// `None` while there is something to wait for.

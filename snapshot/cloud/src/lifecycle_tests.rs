@@ -263,6 +263,32 @@ async fn recorded_snapshots_are_deleted_even_where_nothing_can_be_listed() {
     assert_eq!(cloud.left(), Vec::<String>::new());
 }
 
+/// As where its disk is full.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_written_or_read_keeps_nothing_alive() {
+    for (harm, is_readable) in [
+        ("CREATE TRIGGER full BEFORE INSERT ON snapshots BEGIN SELECT RAISE(FAIL, 'full'); END", true),
+        ("DROP TABLE snapshots", false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let cloud = FakeCompute::new().with_instance("i-1", &["vol-1", "vol-2"]);
+        cloud.world().pending_for = Duration::from_secs(5);
+        let process = Process::start(folder.path(), &cloud);
+        let scan = scan_id();
+        let _lock = process.begin(&scan);
+        let order = process.order(&scan, "i-1", &["vol-1", "vol-2"]);
+        process.lifecycle.create(&order).await.unwrap();
+        rusqlite::Connection::open(process.purger.state.path()).unwrap().execute_batch(harm).unwrap();
+        assert_eq!(cloud.left().len(), 2);
+        let report = process.purger.purge(&scan).await;
+        assert_eq!(cloud.left(), Vec::<String>::new(), "{harm}");
+        assert_eq!(report.is_ok(), is_readable, "{harm}");
+        if let Ok(report) = report {
+            assert_eq!(outcomes(&report), [&PurgeOutcome::Gone, &PurgeOutcome::Gone]);
+        }
+    }
+}
+
 #[test]
 fn a_panic_purges() {
     let folder = tempfile::tempdir().unwrap();

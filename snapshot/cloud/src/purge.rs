@@ -123,6 +123,14 @@ struct Work {
     list_error: Option<ApiError>,
 }
 
+impl Work {
+    /// Nothing can be listed, now or in a minute, and what is known was asked to be deleted.
+    fn waits_in_vain(&self) -> bool {
+        self.list_error.as_ref().is_some_and(|error| is_final(error.kind))
+            && self.targets.values().all(|target| target.outcome.is_some() || target.row.deleted.is_some())
+    }
+}
+
 struct Target {
     row: SnapshotRow,
     listed: bool,
@@ -134,7 +142,7 @@ impl Purger {
     /// Deletes the snapshots of `scan` and waits until they are gone, for [`PurgeSettings::deadline`] at most.
     ///
     /// # Errors
-    /// [`StateError`] only, and only where the store could not even be read.
+    /// [`StateError`] only, and only where the store could not even be read. What bears the scan's tags is deleted even then.
     pub async fn purge(&self, scan: &ScanId) -> Result<PurgeReport, StateError> {
         self.purge_within(scan, self.settings.deadline).await
     }
@@ -146,7 +154,11 @@ impl Purger {
     ) -> Result<PurgeReport, StateError> {
         let until = Instant::now().checked_add(deadline).unwrap_or_else(Instant::now);
         let mut work = Work { targets: BTreeMap::new(), list_error: None };
-        for row in self.state.snapshots(scan)? {
+        let (rows, unreadable) = match self.state.snapshots(scan) {
+            Ok(rows) => (rows, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        for row in rows {
             let outcome = row.gone.map(|_| PurgeOutcome::Gone);
             work.targets.insert(row.id.clone(), Target { row, listed: false, outcome, last_error: None });
         }
@@ -154,29 +166,35 @@ impl Purger {
         let unknown = loop {
             // At least one round is tried, however short the time.
             let round = self.round(scan, &mut work);
-            let ended = timeout_at(until, round).await.unwrap_or(Ok(None))?;
+            let ended = timeout_at(until, round).await.unwrap_or(None);
             if ended == Some(0) && work.targets.values().all(|target| target.outcome.is_some()) {
                 break 0;
             }
             let next = Instant::now().checked_add(pause);
-            if next.is_none_or(|next| next >= until) {
-                break self.state.unknown_intents(scan)?.len();
+            if next.is_none_or(|next| next >= until) || work.waits_in_vain() {
+                break self.unknown(scan);
             }
             sleep(pause).await;
             pause = pause.saturating_mul(2).min(Duration::from_secs(5));
         };
-        self.report(scan, work, unknown).await
+        let report = self.report(scan, work, unknown).await;
+        unreadable.map_or(Ok(report), Err)
+    }
+
+    /// How many calls to create are of unknown outcome. One at least where nobody can know.
+    fn unknown(&self, scan: &ScanId) -> usize {
+        self.state.unknown_intents(scan).map_or(1, |intents| intents.len())
     }
 
     /// Lists, deletes, judges. How many unknown intents are left, where it could list.
-    async fn round(&self, scan: &ScanId, work: &mut Work) -> Result<Option<usize>, StateError> {
+    async fn round(&self, scan: &ScanId, work: &mut Work) -> Option<usize> {
         let begun = self.clock.now();
         let filters = tags::filters_of_scan(&self.settings.created_by, scan);
         // What the store has recorded is deleted even where nothing can be listed.
         let listed = match self.client.snapshots(&filters).await {
             Ok(listed) => {
                 work.list_error = None;
-                Some(self.meet(scan, listed, work)?)
+                Some(self.meet(scan, listed, work))
             }
             Err(error) => {
                 work.list_error = Some(error);
@@ -188,21 +206,13 @@ impl Purger {
             let Some(target) = work.targets.get_mut(&id).filter(|target| target.outcome.is_none()) else {
                 continue;
             };
-            self.pursue(target, listed.as_ref()).await?;
+            self.pursue(target, listed.as_ref()).await;
         }
-        if listed.is_none() {
-            return Ok(None);
-        }
-        self.settle_unknown(scan, begun).map(Some)
+        listed.map(|_| self.settle_unknown(scan, begun))
     }
 
     /// Takes in what is listed; the ids of it.
-    fn meet(
-        &self,
-        scan: &ScanId,
-        listed: Vec<Snapshot>,
-        work: &mut Work,
-    ) -> Result<BTreeSet<String>, StateError> {
+    fn meet(&self, scan: &ScanId, listed: Vec<Snapshot>, work: &mut Work) -> BTreeSet<String> {
         let now = self.clock.now();
         let mut ids = BTreeSet::new();
         let mut rows = Vec::new();
@@ -233,28 +243,25 @@ impl Purger {
             };
             ids.insert(snapshot.id);
         }
-        // A scan of another store has no row there to hang them on.
-        if !rows.is_empty() && self.state.scan(scan)?.is_some() {
-            self.state.record(&rows)?;
-        }
-        Ok(ids)
+        self.save(scan, &rows);
+        ids
     }
 
     /// Deletes one, or finds that it is gone.
-    async fn pursue(&self, target: &mut Target, listed: Option<&BTreeSet<String>>) -> Result<(), StateError> {
+    async fn pursue(&self, target: &mut Target, listed: Option<&BTreeSet<String>>) {
         let is_listed = listed.map(|ids| ids.contains(&target.row.id));
         if is_listed == Some(false) && (target.row.seen || target.row.deleted.is_some()) {
             return self.gone(target);
         }
         if target.row.deleted.is_some() {
             // Waiting for it to disappear.
-            return Ok(());
+            return;
         }
         match self.client.delete_snapshot(&target.row.id).await {
             Ok(()) => {
                 target.row.deleted = Some(self.clock.now());
                 target.last_error = None;
-                self.save(target)?;
+                self.save(&target.row.scan, std::slice::from_ref(&target.row));
             }
             Err(error) if error.kind == ErrorKind::NotFound => {
                 let age = self.clock.now().duration_since(target.row.created);
@@ -267,37 +274,42 @@ impl Purger {
             Err(error) if is_final(error.kind) => target.outcome = Some(PurgeOutcome::Kept(error)),
             Err(error) => target.last_error = Some(error),
         }
-        Ok(())
     }
 
-    fn gone(&self, target: &mut Target) -> Result<(), StateError> {
+    fn gone(&self, target: &mut Target) {
         target.row.gone = Some(self.clock.now());
         target.outcome = Some(PurgeOutcome::Gone);
-        self.save(target)
+        self.save(&target.row.scan, std::slice::from_ref(&target.row));
     }
 
-    fn save(&self, target: &Target) -> Result<(), StateError> {
-        match self.state.scan(&target.row.scan)? {
-            Some(_) => self.state.record(std::slice::from_ref(&target.row)),
-            None => Ok(()),
+    /// Writes down what is known. A full disk must not keep snapshots alive: the tags find them again too.
+    fn save(&self, scan: &ScanId, rows: &[SnapshotRow]) {
+        let known = if rows.is_empty() { Ok(None) } else { self.state.scan(scan) };
+        let saved = match known {
+            Ok(Some(_)) => self.state.record(rows),
+            // A scan of another store has no row there to hang them on.
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = saved {
+            not_written(scan, &error);
         }
     }
 
     /// Closes the unknown intents whose time had passed when the last list was begun; how many are left.
-    fn settle_unknown(&self, scan: &ScanId, listed_at: Timestamp) -> Result<usize, StateError> {
-        let mut left = 0_usize;
-        for intent in self.state.unknown_intents(scan)? {
+    fn settle_unknown(&self, scan: &ScanId, listed_at: Timestamp) -> usize {
+        for intent in self.state.unknown_intents(scan).unwrap_or_default() {
             let age = Duration::try_from(listed_at.duration_since(intent.written)).unwrap_or_default();
-            if age > self.settings.unknown_window {
-                self.state.settle(intent.id, IntentOutcome::NothingFound)?;
-            } else {
-                left = left.saturating_add(1);
+            if age > self.settings.unknown_window
+                && let Err(error) = self.state.settle(intent.id, IntentOutcome::NothingFound)
+            {
+                not_written(scan, &error);
             }
         }
-        Ok(left)
+        self.unknown(scan)
     }
 
-    async fn report(&self, scan: &ScanId, work: Work, unknown: usize) -> Result<PurgeReport, StateError> {
+    async fn report(&self, scan: &ScanId, work: Work, unknown: usize) -> PurgeReport {
         let is_gone =
             |target: &&Target| target.outcome == Some(PurgeOutcome::Gone) && target.row.deleted.is_some();
         let gone: Vec<String> =
@@ -327,11 +339,13 @@ impl Purger {
             |receipt: &Receipt| matches!(receipt.outcome, PurgeOutcome::Gone | PurgeOutcome::InRecycleBin);
         let complete = unknown == 0 && work.list_error.is_none() && receipts.iter().all(ended);
         if complete {
-            self.state.close_scan(scan, now)?;
+            if let Err(error) = self.state.close_scan(scan, now) {
+                not_written(scan, &error);
+            }
             self.locks.forget(scan);
         }
         let list_error = work.list_error;
-        Ok(PurgeReport { receipts, unknown_intents: unknown, complete, list_error, recycle_bin_error })
+        PurgeReport { receipts, unknown_intents: unknown, complete, list_error, recycle_bin_error }
     }
 }
 
@@ -348,6 +362,10 @@ fn receipt(row: SnapshotRow, outcome: PurgeOutcome, now: Timestamp) -> Receipt {
         confirmed: row.gone,
         outcome,
     }
+}
+
+fn not_written(scan: &ScanId, error: &StateError) {
+    tracing::error!(%scan, error = error as &dyn std::error::Error, "the state store cannot be written: snapshots are deleted all the same");
 }
 
 /// Another try in the same minute would not fare better.

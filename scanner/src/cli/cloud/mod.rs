@@ -63,7 +63,6 @@ async fn open(
     limiter: Arc<Limiter>,
     session_name: &str,
 ) -> Result<Session, Failure> {
-    check_profile(account)?;
     let mut connection = account.options(region, session_name);
     // What no disk is read for cannot leave its region.
     connection.allow_cross_region = limits.is_none_or(|limits| limits.allow_cross_region);
@@ -83,18 +82,6 @@ async fn open(
         }
         explained(error)
     })
-}
-
-/// The environment's keys go before those of a profile: whoever names a profile would get another account.
-fn check_profile(account: &Account) -> Result<(), Failure> {
-    let has_key = std::env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|key| !key.is_empty());
-    match &account.profile {
-        Some(profile) if has_key => Err(Failure::new(
-            format!("--profile {profile} and AWS_ACCESS_KEY_ID are both given, and may be of two accounts"),
-            "unset AWS_ACCESS_KEY_ID, or leave --profile out",
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// The operator's wish to stop: Ctrl-C, SIGTERM, or a terminal that is gone.

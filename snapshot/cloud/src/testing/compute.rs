@@ -180,6 +180,7 @@ impl World {
                 id: format!("snap-{:04}", self.snapshots.len() + self.log.len() * 100),
                 volume_id: volume_id.to_owned(),
                 state: SnapshotState::Pending,
+                progress_percent: None,
                 state_message: None,
                 volume_size_gib: 8,
                 full_size_bytes: Some(1 << 30),
