@@ -4,7 +4,8 @@
 //! threads that wait for one block would leave others unasked for. So all threads go through the files together, in an
 //! order close to that of the disk, and the files that come next are hinted. All of them will be read: nothing is guessed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -17,6 +18,8 @@ const AHEAD_BYTES: u64 = 64 * BLOCK_BYTES;
 const LEAST_BYTES: u64 = 4096;
 /// A longer file is hinted as it is read.
 const FILE_BYTES: u64 = 16 * BLOCK_BYTES;
+/// So many files are looked at before they are hinted, and up to twice as many.
+const LOOK_AHEAD: usize = 2048;
 /// Set where a file was begun: a hint for it comes too late.
 const BEGUN: u64 = u64::MAX;
 
@@ -28,10 +31,12 @@ pub(crate) fn hint(file: &mut dyn FileContent) -> u64 {
 }
 
 /// Does `work` for each of `items` on the threads of the pool, and gives what came of them in their order. Where
-/// `wants_hints`, `hint` is called for each a while before; it says how many bytes it hinted.
+/// `wants_hints`, `hint` is called for each a while before; it says how many bytes it hinted. And before that `look` is
+/// called for many at once: what describes them must be here for them to be hinted.
 pub(crate) fn map<T: Sync, R: Send>(
     items: &[T],
     wants_hints: bool,
+    look: impl Fn(&[T]) + Sync,
     hint: impl Fn(&T) -> u64 + Sync,
     work: impl Fn(&T) -> R + Sync + Send,
 ) -> Vec<R> {
@@ -42,10 +47,14 @@ pub(crate) fn map<T: Sync, R: Send>(
         hinted: items.iter().map(|_| AtomicU64::new(0)).collect(),
         bytes: AtomicU64::new(0),
         next: Mutex::new(0),
+        looked: AtomicUsize::new(0),
     };
     let one = |(place, item): (usize, &T)| {
         ahead.begin(place);
         while let Some(next) = ahead.next(place) {
+            if let Some(items) = ahead.to_look_at(next).and_then(|range| items.get(range)) {
+                look(items);
+            }
             if let Some(item) = items.get(next) {
                 ahead.note(next, hint(item).max(LEAST_BYTES));
             }
@@ -64,6 +73,8 @@ struct Ahead {
     bytes: AtomicU64,
     /// The first that was not hinted.
     next: Mutex<usize>,
+    /// The first that was not looked at.
+    looked: AtomicUsize,
 }
 
 impl Ahead {
@@ -76,6 +87,17 @@ impl Ahead {
         let item = (*next).max(place.saturating_add(1));
         *next = item.saturating_add(1).min(self.hinted.len());
         (item < self.hinted.len()).then_some(item)
+    }
+
+    /// What to look at when `item` is hinted, so that there is always a stretch ahead that was.
+    fn to_look_at(&self, item: usize) -> Option<Range<usize>> {
+        let until = item.saturating_add(LOOK_AHEAD.saturating_mul(2)).min(self.hinted.len());
+        let is_due = |looked: usize| {
+            let is_short = looked < item.saturating_add(LOOK_AHEAD).min(self.hinted.len());
+            is_short.then_some(until)
+        };
+        let looked = self.looked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_due).ok()?;
+        Some(looked.max(item)..until)
     }
 
     fn note(&self, item: usize, bytes: u64) {
@@ -114,12 +136,18 @@ mod tests {
                 open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| Some(open.saturating_sub(1)));
             item * 2
         };
-        let doubled = pool.install(|| map(&items, true, hint, work));
+        let looked: Mutex<Vec<u64>> = Mutex::default();
+        let look = |items: &[u64]| looked.lock().unwrap().extend(items);
+        let doubled = pool.install(|| map(&items, true, look, hint, work));
         assert!(doubled.iter().copied().eq((0..5000).map(|item| item * 2)));
         let (hints, most) = (hints.into_inner(), most.into_inner());
         assert!((1..5000).contains(&hints), "{hints} hints");
         assert!(most <= AHEAD_BYTES / bytes + 64, "{most} files were hinted and not begun");
         let none = |_: &u64| -> u64 { panic!("a hint that nobody wants") };
-        assert_eq!(pool.install(|| map(&items, false, none, work)), doubled);
+        assert_eq!(pool.install(|| map(&items, false, |_| panic!("nor a look"), none, work)), doubled);
+        let mut looked = looked.into_inner().unwrap();
+        looked.sort_unstable();
+        assert!(looked.windows(2).all(|pair| pair[0] < pair[1]), "looked at twice");
+        assert_eq!(looked.last(), Some(&4999));
     }
 }

@@ -170,6 +170,10 @@ impl FilesystemDelivery<'_> {
         let parts: Vec<Harvest> = ahead::map(
             &groups,
             self.budget.wants_hints(),
+            |groups| {
+                let first = |group: &Vec<Wanted>| group.first().map(|one| one.id);
+                self.fs.will_ask(&groups.iter().filter_map(first).collect::<Vec<_>>());
+            },
             |group| self.hint(group),
             |group| self.group(group, &read_ahead),
         );

@@ -82,11 +82,10 @@ fn list(
     let mut row = opened_row(volume, &Mounts::default(), PathView::Plain);
     row.facts.entries = Some(outcome.entries);
     let mut faults = outcome.faults;
-    // In pieces: a long listing begins at once, and its hashes are not all kept.
     let to_read = lines.iter().filter(|line| is_content(line)).count();
     progress.add_wanted(if options.sha256 { u64::try_from(to_read).unwrap_or(0) } else { 0 });
     let hashing = Hashing { volume, wanted: options.sha256, read_ahead: ReadAhead::default(), progress };
-    for part in lines.chunks(4096) {
+    for part in lines.chunks(hashing.lines_at_once()) {
         for (line, hash) in part.iter().zip(hashing.hashes_of(part)) {
             let hash = hash.unwrap_or_else(|error| {
                 faults.push((line.path.clone(), error));
@@ -153,6 +152,14 @@ struct Hashing<'a> {
 }
 
 impl Hashing<'_> {
+    /// Few: a long listing begins at once, and its hashes are not all kept. All of them where each block is paid for and
+    /// waited for: files in the order of names share blocks with files of other pieces, and each piece ends with reads that
+    /// few threads wait for.
+    fn lines_at_once(&self) -> usize {
+        let is_paid = self.wanted && self.volume.budget.wants_hints();
+        if is_paid { usize::MAX } else { 4096 }
+    }
+
     /// The hash of each line, in their order. The files are read in the order of their numbers, which is closer to that
     /// of the disk than the order of names: neighbours share blocks.
     fn hashes_of(&self, lines: &[Line]) -> Vec<Result<String, FsError>> {
@@ -162,6 +169,7 @@ impl Hashing<'_> {
         let mut hashes = ahead::map(
             &by_number,
             wants_hints,
+            |lines| self.volume.fs.will_ask(&lines.iter().map(|(_, line)| line.id).collect::<Vec<_>>()),
             |(_, line)| self.hint(line),
             |(place, line)| (*place, self.hash_of(line)),
         );

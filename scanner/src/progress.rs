@@ -37,8 +37,8 @@ pub struct Snapshot {
     pub files_read: u64,
     /// Wanted files in all.
     pub files_wanted: u64,
-    /// What the disks have cost.
-    pub measured: Measured,
+    /// What the disks have cost, once there are disks.
+    pub measured: Option<Measured>,
 }
 
 impl Progress {
@@ -76,7 +76,7 @@ impl Progress {
             entries: self.entries.load(Ordering::Relaxed),
             files_read: self.files_read.load(Ordering::Relaxed),
             files_wanted: self.files_wanted.load(Ordering::Relaxed),
-            measured: measure.map(|measure| measure()).unwrap_or_default(),
+            measured: measure.map(|measure| measure()),
         }
     }
 }

@@ -111,6 +111,9 @@ struct Walk<'w, V> {
     faults: Mutex<Faults>,
 }
 
+/// Entries that are gathered before their inodes are asked for, where that is worth while.
+const GATHERED: usize = 1024;
+
 /// A subfolder that is to be walked.
 struct Next {
     name: Box<[u8]>,
@@ -203,23 +206,50 @@ impl<'w, V: Visitor> Walk<'w, V> {
         let mut in_folder = self.visitor.enter(folder);
         let mut count = 0_u64;
         let mut limit = None;
-        let result = self.fs.read_dir(folder.id, &mut |entry| {
+        let mut one = |entry: &DirEntry<'_>| {
             count = count.saturating_add(1);
             if self.entries.fetch_add(1, Ordering::Relaxed) >= self.limits.entries {
                 limit = Some(FsError::Limit { what: "entries of one filesystem", cap: self.limits.entries });
                 self.has_ended.store(true, Ordering::Relaxed);
                 return ControlFlow::Break(());
             }
-            let kind = self.kind(folder, &entry);
+            let kind = self.kind(folder, entry);
             if kind == FileKind::Directory {
                 below.extend(self.next(folder, entry.name, entry.id));
             }
             self.visitor.visit(&Entry { folder, name: entry.name, id: entry.id, kind }, &mut in_folder);
             ControlFlow::Continue(())
-        });
+        };
+        let result = if self.fs.wants_hints() {
+            self.read_ahead(folder.id, &mut one)
+        } else {
+            self.fs.read_dir(folder.id, &mut |entry| one(&entry))
+        };
         self.progress.add_entries(count);
         self.visitor.leave(folder, in_folder);
         limit.map_or(result, Err)
+    }
+
+    /// Hints the inodes of many entries before each is asked for: they lie in several blocks, and one block's wait would
+    /// follow another's.
+    fn read_ahead(
+        &self,
+        folder: FileId,
+        one: &mut dyn FnMut(&DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), FsError> {
+        let mut gathered: Vec<(Box<[u8]>, FileId, Option<FileKind>)> = Vec::new();
+        let mut all = |gathered: &mut Vec<(Box<[u8]>, FileId, Option<FileKind>)>| {
+            let ids: Vec<FileId> = gathered.iter().map(|(_, id, _)| *id).collect();
+            self.fs.will_ask(&ids);
+            gathered.drain(..).try_for_each(|(name, id, kind)| one(&DirEntry { name: &name, id, kind }))
+        };
+        let result = self.fs.read_dir(folder, &mut |entry| {
+            gathered.push((entry.name.into(), entry.id, entry.kind));
+            if gathered.len() < GATHERED { ControlFlow::Continue(()) } else { all(&mut gathered) }
+        });
+        // Entries that were whole are visited also where the folder is damaged further on.
+        let _ = all(&mut gathered);
+        result
     }
 
     /// What an entry is, by its inode. What the folder says of it is a hint for programs that look at names only; one

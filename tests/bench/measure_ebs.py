@@ -144,16 +144,23 @@ def scans(wanted, fake, latency_ms):
 
 
 def share_of_rate(wanted, fake, snapshot, rate):
-    """How much of the rate was used from the first block to the last, and the peak memory in MiB. The burst that the bucket
-    allows at once is on top of the rate, and is not counted as use."""
+    """How much of the rate was used from the first block of content to the last, and the peak memory in MiB.
+
+    The walk comes first, and asks for blocks that lead to others: its blocks are as many as a listing without hashes
+    takes. The burst that the bucket allows after a pause is on top of the rate, and is not counted as use.
+    """
     shares, peaks = [], []
     listing = wanted.work / "files.tsv"
-    command = [wanted.stillframe, "--quiet", "files", "--hash", "sha256", "--gets-per-second", str(rate), snapshot]
+    files = [wanted.stillframe, "--quiet", "files", "--gets-per-second", str(rate), snapshot]
+    command = [*files, "--hash", "sha256"]
+    before = fake.ask("counters")["events"]
+    run(files, wanted.work, fake.url)
+    walked = len(fake.gets_since(before))
     for _ in range(wanted.runs):
         before = fake.ask("counters")["events"]
         with listing.open("wb") as output:
             wall, peak = run(command, wanted.work, fake.url, output)
-        gets = fake.gets_since(before)
+        gets = fake.gets_since(before)[walked:]
         burst = max(1, rate // 10)
         share = (len(gets) - burst) / (gets[-1] - gets[0]) / rate
         shares.append(share)

@@ -176,6 +176,14 @@ impl ReadOnlyFs for ExtFs {
         Ok(self.inode(file)?.metadata())
     }
 
+    fn will_ask(&self, files: &[FileId]) {
+        self.volume.will_read_inodes(files.iter().map(|file| file.number));
+    }
+
+    fn wants_hints(&self) -> bool {
+        self.volume.source.wants_hints()
+    }
+
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {
         let inode = self.inode(file)?;
         if inode.kind() != FileKind::File {

@@ -1,9 +1,10 @@
 //! A volume seen through its replayed journal: blocks by number, inodes by number, faults on the side.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use stillframe_block::BlockSource;
+use stillframe_block::{BLOCK_BYTES, BlockSource};
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
@@ -78,6 +79,31 @@ impl Volume {
 
     /// Reads inode `number` and checks it.
     pub(crate) fn inode(&self, number: u64) -> Result<Inode, FsError> {
+        let at = self.inode_at(number)?;
+        let mut bytes = vec![0; usize::from(self.superblock.inode_bytes)];
+        self.source.read_exact_at(at, &mut bytes)?;
+        Inode::parse(&self.superblock, number, at, bytes)
+    }
+
+    /// Says that these inodes will be read soon. What goes wrong here goes wrong again when they are.
+    pub(crate) fn will_read_inodes(&self, numbers: impl Iterator<Item = u64>) {
+        let inode_bytes = u64::from(self.superblock.inode_bytes);
+        let mut places: Vec<u64> = numbers.filter_map(|number| self.inode_at(number).ok()).collect();
+        places.sort_unstable();
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for at in places {
+            let end = at.saturating_add(inode_bytes);
+            match ranges.last_mut() {
+                // Neighbours, mostly: one range for all that one block holds.
+                Some(run) if at.saturating_sub(run.end) < BLOCK_BYTES => run.end = end,
+                _ => ranges.push(at..end),
+            }
+        }
+        self.source.prefetch(&ranges);
+    }
+
+    /// Where inode `number` lies, in bytes.
+    fn inode_at(&self, number: u64) -> Result<u64, FsError> {
         let superblock = &self.superblock;
         if number == 0 || number > u64::from(superblock.inodes_count) {
             return Err(Fault::new("inode number", 0, number, superblock.inodes_count).into());
@@ -90,12 +116,8 @@ impl Volume {
         let table = self.inode_table(group)?;
         let block_bytes = u64::from(superblock.block_bytes);
         let block = table.saturating_add(within.checked_div(block_bytes).unwrap_or(0));
-        let at = self
-            .block_at("inode table block", block)?
-            .saturating_add(within.checked_rem(block_bytes).unwrap_or(0));
-        let mut bytes = vec![0; usize::from(superblock.inode_bytes)];
-        self.source.read_exact_at(at, &mut bytes)?;
-        Inode::parse(superblock, number, at, bytes)
+        let at = self.block_at("inode table block", block)?;
+        Ok(at.saturating_add(within.checked_rem(block_bytes).unwrap_or(0)))
     }
 
     /// The first block of the inode table of `group`.

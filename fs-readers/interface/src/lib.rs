@@ -196,6 +196,15 @@ pub trait ReadOnlyFs: Send + Sync {
     /// [`FsError`] where its inode is damaged or missing.
     fn metadata(&self, file: FileId) -> Result<Metadata, FsError>;
 
+    /// A hint that these files will be asked for soon, so that what describes them can be on its way. Reads nothing of them
+    /// itself, and may do nothing.
+    fn will_ask(&self, _files: &[FileId]) {}
+
+    /// Whether [`Self::will_ask`] does anything. Where it does not, nobody needs to gather what will be asked for.
+    fn wants_hints(&self) -> bool {
+        false
+    }
+
     /// Opens a regular file.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ mod volume;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use stillframe_block::BlockSource;
+use stillframe_block::{BLOCK_BYTES, BlockSource};
 use stillframe_bytes::Fault;
 use stillframe_fs::{DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs};
 
@@ -110,6 +110,23 @@ impl ReadOnlyFs for XfsFs {
             links: Some(inode.links),
             encrypted: false,
         })
+    }
+
+    fn will_ask(&self, files: &[FileId]) {
+        let inode_bytes = to_u64(self.superblock.inode_bytes);
+        let place = |file: &FileId| {
+            let at = self.superblock.inode_offset(file.number)?;
+            Some(at..at.checked_add(inode_bytes)?)
+        };
+        let mut places: Vec<Range<u64>> = files.iter().filter_map(place).collect();
+        places.sort_unstable_by_key(|place| place.start);
+        // Of those that lie in one block the first one speaks for all.
+        places.dedup_by_key(|place| place.start / BLOCK_BYTES);
+        self.volume.prefetch(&places);
+    }
+
+    fn wants_hints(&self) -> bool {
+        self.volume.wants_hints()
     }
 
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {

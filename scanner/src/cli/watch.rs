@@ -72,18 +72,16 @@ fn line(now: &Snapshot, elapsed: Duration) -> String {
     let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let rate = |count: u64| count.saturating_mul(1000).checked_div(milliseconds).unwrap_or(0);
     let mut line = now.stage.clone();
-    if now.entries > 0 {
+    if let Some(measured) = &now.measured {
         line.push_str(&format!(
-            " · {} entries, {}/s",
+            " · {} entries, {}/s · {} read",
             HumanCount(now.entries),
-            HumanCount(rate(now.entries))
+            HumanCount(rate(now.entries)),
+            HumanBytes(measured.bytes)
         ));
-    }
-    if now.measured.bytes > 0 {
-        line.push_str(&format!(" · {} read", HumanBytes(now.measured.bytes)));
-    }
-    if let Some(note) = &now.measured.note {
-        line.push_str(&format!(" · {note}"));
+        if let Some(note) = &measured.note {
+            line.push_str(&format!(" · {note}"));
+        }
     }
     if now.files_wanted > 0 {
         line.push_str(&format!(
@@ -111,7 +109,7 @@ mod tests {
             entries: 3000,
             files_read: 10,
             files_wanted: 40,
-            measured: Measured { bytes: 5 << 20, note: Some("10 blocks, $0.000030".into()) },
+            measured: Some(Measured { bytes: 5 << 20, note: Some("10 blocks, $0.000030".into()) }),
         };
         assert_eq!(
             line(&now, Duration::from_secs(2)),

@@ -48,7 +48,6 @@ pub async fn scan_snapshots(
     }
     let options = Arc::new(options);
     let limit = options.limit();
-    super::measure(&options.progress, &session, &limit);
     let read = tokio::select! {
         biased;
         () = stop.wanted() => Err(CloudError::Stopped),

@@ -76,7 +76,6 @@ pub async fn scan_machine(
     let session = session.counted_anew();
     let scan = ScanId::parse(&options.read.scan.id).ok_or(CloudError::System("scan id"))?;
     let limit = options.read.limit();
-    super::measure(&options.read.progress, &session, &limit);
     let begun = session.clock.now();
     let work = Work { session, planned, scan, begun, options: Arc::new(options.read), limit };
     work.run(&options.user_tags, stop).await

@@ -68,6 +68,7 @@ pub(super) async fn read(
     limit: &Arc<ReadLimit>,
 ) -> Result<Read, CloudError> {
     options.progress.set_stage("listing what was written".to_owned());
+    super::measure(&options.progress, session, limit);
     let mut sources = Vec::new();
     let mut errors = Vec::new();
     for (target, opened) in open_all(session, targets, limit).await {

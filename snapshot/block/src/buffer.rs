@@ -3,8 +3,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::BLOCK_BYTES;
 
-/// Buffers that are kept for the next block, at most: 32 MiB.
-const FREE_AT_MOST: usize = 64;
+/// Buffers that are kept for the next block, at most: 16 MiB.
+const FREE_AT_MOST: usize = 32;
 const BLOCK_BYTES_USIZE: usize = 512 * 1024;
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -97,7 +97,9 @@ mod tests {
         let many: Vec<_> = (0..200).map(|_| BlockBuffer::empty()).collect();
         drop(many);
         assert!(FREE.lock().unwrap().len() <= FREE_AT_MOST);
-        assert!(FREE.lock().unwrap().iter().all(|free| free.is_empty() && free.capacity() == BLOCK_BYTES_USIZE));
+        assert!(
+            FREE.lock().unwrap().iter().all(|free| free.is_empty() && free.capacity() == BLOCK_BYTES_USIZE)
+        );
         assert_eq!(BlockBuffer::from(vec![1, 2]).into_vec(), [1, 2]);
     }
 }

@@ -15,7 +15,7 @@ use super::call::{api_hint, call, permission};
 use crate::cloud::CloudError;
 use crate::cloud::error::{Limit, Unreadable};
 
-const AGAIN: &str = "`stillframe snapshots purge` deletes what a scan left; run it again in some minutes";
+const AGAIN: &str = "`stillframe snapshots purge` deletes what a scan left; run it again in ten minutes";
 const SCAN_AGAIN: &str = "scan again";
 
 /// What the operator is told.
