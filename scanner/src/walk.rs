@@ -120,6 +120,13 @@ struct Next {
     id: FileId,
 }
 
+/// An entry of a folder whose inode was hinted and not yet asked for.
+struct Gathered {
+    name: Box<[u8]>,
+    id: FileId,
+    kind: Option<FileKind>,
+}
+
 #[derive(Default)]
 struct Faults {
     listed: Vec<(Vec<u8>, FsError)>,
@@ -237,14 +244,15 @@ impl<'w, V: Visitor> Walk<'w, V> {
         folder: FileId,
         one: &mut dyn FnMut(&DirEntry<'_>) -> ControlFlow<()>,
     ) -> Result<(), FsError> {
-        let mut gathered: Vec<(Box<[u8]>, FileId, Option<FileKind>)> = Vec::new();
-        let mut all = |gathered: &mut Vec<(Box<[u8]>, FileId, Option<FileKind>)>| {
-            let ids: Vec<FileId> = gathered.iter().map(|(_, id, _)| *id).collect();
+        let mut gathered: Vec<Gathered> = Vec::new();
+        let mut all = |gathered: &mut Vec<Gathered>| {
+            let ids: Vec<FileId> = gathered.iter().map(|entry| entry.id).collect();
             self.fs.will_ask(&ids);
-            gathered.drain(..).try_for_each(|(name, id, kind)| one(&DirEntry { name: &name, id, kind }))
+            let mut entries = gathered.drain(..);
+            entries.try_for_each(|Gathered { name, id, kind }| one(&DirEntry { name: &name, id, kind }))
         };
         let result = self.fs.read_dir(folder, &mut |entry| {
-            gathered.push((entry.name.into(), entry.id, entry.kind));
+            gathered.push(Gathered { name: entry.name.into(), id: entry.id, kind: entry.kind });
             if gathered.len() < GATHERED { ControlFlow::Continue(()) } else { all(&mut gathered) }
         });
         // Entries that were whole are visited also where the folder is damaged further on.

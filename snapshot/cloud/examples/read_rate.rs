@@ -213,7 +213,7 @@ fn measure(
     let hashes = pool.install(|| {
         let parts = files.chunks(4096).map(|part| {
             let hint = |file: &FileId| ahead::hint(&mut *fs.open(*file).unwrap());
-            ahead::map(part, true, hint, |file| hash(&*fs, *file, &read_ahead))
+            ahead::map(part, true, |files| fs.will_ask(files), hint, |file| hash(&*fs, *file, &read_ahead))
         });
         parts.flatten().collect()
     });
