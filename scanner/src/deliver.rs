@@ -15,6 +15,7 @@ use stillframe_fs::{
 use stillframe_model::{Location, PathView};
 
 use crate::ahead;
+use crate::journal::{Event, Journal};
 use crate::mount::Mounts;
 use crate::progress::Progress;
 use crate::walk::{Entry, Folder, Visitor, join};
@@ -144,6 +145,8 @@ pub struct FilesystemDelivery<'a> {
     pub view: PathView<'a>,
     /// Told of each file that was read.
     pub progress: &'a Progress,
+    /// Told of the facts as they are found.
+    pub journal: &'a Journal<'a>,
 }
 
 /// What was found out, and what could not be read, by path from the filesystem's root.
@@ -175,7 +178,13 @@ impl FilesystemDelivery<'_> {
                 self.fs.will_ask(&groups.iter().filter_map(first).collect::<Vec<_>>());
             },
             |group| self.hint(group),
-            |group| self.group(group, &read_ahead),
+            |group| {
+                let found = self.group(group, &read_ahead);
+                if !found.facts.is_empty() {
+                    (self.journal)(Event::Facts(&found.facts));
+                }
+                found
+            },
         );
         let mut all = Harvest::default();
         for part in parts {

@@ -15,6 +15,7 @@ use stillframe_model::{Coverage, PathView};
 
 use crate::Disk;
 use crate::ahead;
+use crate::journal::{Event, Findings, Journal, Step};
 use crate::layout::layout;
 use crate::mount::Mounts;
 use crate::progress::Progress;
@@ -43,15 +44,38 @@ pub fn files(
     progress: &Progress,
     out: &mut dyn Write,
 ) -> io::Result<Vec<Coverage>> {
-    let layout = layout(disks, &[]);
+    files_on(disks, options, progress, Findings::default(), &|_| {}, out)
+}
+
+/// Lists from where another listing ended: volumes whose listing was begun are not listed again.
+///
+/// # Errors
+/// What `out` fails with.
+pub fn files_on(
+    disks: &[Disk],
+    options: FilesOptions,
+    progress: &Progress,
+    before: Findings,
+    journal: &Journal<'_>,
+    out: &mut dyn Write,
+) -> io::Result<Vec<Coverage>> {
+    let layout = layout(disks, &[], &before.dead_disks, journal);
+    journal(Event::Met { volumes: &layout.volumes, coverage: &layout.coverage });
     let mut coverage = layout.coverage;
-    for volume in layout.volumes {
+    coverage.extend(before.coverage.iter().cloned());
+    for volume in layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)) {
         let shown = if disks.len() > 1 { volume.name.clone() } else { volume.short_name.clone() };
         progress.set_stage(format!("reading {}", volume.name));
-        match open(volume, options.budget) {
-            Ok(volume) => coverage.push(list(&volume, &shown, options, progress, out)?),
-            Err(row) => coverage.push(*row),
-        }
+        journal(Event::Step(Step::Open(&volume.name)));
+        let row = match open(volume, options.budget) {
+            Ok(volume) => {
+                journal(Event::Step(Step::Read(&volume.volume.name)));
+                list(&volume, &shown, options, progress, out)?
+            }
+            Err(row) => *row,
+        };
+        journal(Event::Read { row: &row, entries: 0 });
+        coverage.push(row);
     }
     Ok(coverage)
 }

@@ -13,6 +13,7 @@ use stillframe_partitions::{Partition, PartitionRole, PartitionTable, Scheme, Ty
 use stillframe_probe::{Content, FsKind, Probe, probe};
 
 use crate::Disk;
+use crate::journal::{Event, Journal, Step};
 use stillframe_detectors::ledger::{budget_words, error_fault, row_fault};
 
 /// Microsoft's reserved partition: space that Windows keeps for itself. On the disk in this byte order.
@@ -42,6 +43,16 @@ pub struct Volume {
     pub part_label: Option<String>,
 }
 
+impl Volume {
+    /// Its row before it is opened.
+    #[must_use]
+    pub fn row(&self) -> Coverage {
+        let mut row = Coverage::scanned(CoverageKind::Filesystem, &*self.name).with_facts(self.facts.clone());
+        row.facts.format = Some(Label::new(self.kind.name()));
+        row
+    }
+}
+
 /// The filesystems of all disks, and the rows of the ledger for everything else that was met.
 #[derive(Default)]
 pub struct Layout {
@@ -51,11 +62,13 @@ pub struct Layout {
     pub coverage: Vec<Coverage>,
 }
 
-/// Looks at the disks of a machine. `excluded` names volumes (`disk0/p3`) that the operator does not want read.
+/// Looks at the disks of a machine. `excluded` names volumes (`disk0/p3`) that the operator does not want read; disks in
+/// `dead` are not looked at and get no row.
 #[must_use]
-pub fn layout(disks: &[Disk], excluded: &[String]) -> Layout {
+pub fn layout(disks: &[Disk], excluded: &[String], dead: &[String], journal: &Journal<'_>) -> Layout {
     let mut layout = Layout::default();
-    for (index, disk) in disks.iter().enumerate() {
+    for (index, disk) in disks.iter().enumerate().filter(|(_, disk)| !dead.contains(&disk.name)) {
+        journal(Event::Step(Step::Look(&disk.name)));
         if catch_unwind(AssertUnwindSafe(|| layout.add_disk(index, disk, excluded))).is_err() {
             let reason = Reason::words("it panicked on what lies here; what was met before is listed");
             let row = Coverage::unread(CoverageKind::Disk, &*disk.name, Status::Corrupt, reason);

@@ -10,6 +10,8 @@ pub mod cloud;
 pub mod deliver;
 pub mod disk;
 pub mod files;
+pub mod isolation;
+pub mod journal;
 pub mod key;
 pub mod layout;
 pub mod mount;

@@ -1,7 +1,9 @@
 //! Where the filesystems of a machine lie in its tree.
 
+use serde::{Deserialize, Serialize};
+
 /// A folder of a filesystem (its root, or a btrfs subvolume) that the machine sees at some path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Which of the systems on the disks mounts it; 0 is the machine's own.
     pub system: usize,
@@ -12,7 +14,7 @@ pub struct Mount {
 }
 
 /// All mounts of one filesystem.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounts(pub Vec<Mount>);
 
 impl Mounts {

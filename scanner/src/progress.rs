@@ -67,6 +67,13 @@ impl Progress {
         self.files_read.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Sets the counters to what another process counted: entries, files that were read, and wanted files.
+    pub fn set_counts(&self, [entries, files_read, files_wanted]: [u64; 3]) {
+        self.entries.store(entries, Ordering::Relaxed);
+        self.files_read.store(files_read, Ordering::Relaxed);
+        self.files_wanted.store(files_wanted, Ordering::Relaxed);
+    }
+
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

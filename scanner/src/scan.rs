@@ -8,11 +8,12 @@ use stillframe_block::{Budget, BudgetSource, ReadError};
 use stillframe_detectors::{Detector, Fact, Matcher, Sourced, catalog, conclude};
 use stillframe_fs::{FsError, ReadOnlyFs};
 use stillframe_model::{
-    Coverage, CoverageKind, DiskText, FingerprintKey, Io, Label, PathView, REPORT_SCHEMA, Reason, Report,
+    Coverage, CoverageKind, DiskText, FingerprintKey, Io, Label, Machine, PathView, REPORT_SCHEMA, Reason, Report,
     Scan, Scanner, ShownPath, Status, Tool,
 };
 
 use crate::Disk;
+use crate::journal::{Event, Findings, Journal, Step};
 use crate::deliver::{FilesystemDelivery, Finder};
 use crate::layout::{Volume, layout};
 use crate::mount::Mounts;
@@ -82,66 +83,113 @@ pub(crate) fn open(volume: Volume, budget: Budget) -> Result<OpenVolume, Box<Cov
 }
 
 /// Opens all filesystems; those that cannot be get their row.
-fn open_all(volumes: Vec<Volume>, budget: Budget, coverage: &mut Vec<Coverage>) -> Vec<OpenVolume> {
+fn open_all(
+    volumes: Vec<Volume>,
+    budget: Budget,
+    journal: &Journal<'_>,
+    coverage: &mut Vec<Coverage>,
+) -> Vec<OpenVolume> {
     let mut opened = Vec::new();
     for volume in volumes {
         tracing::debug!(volume = volume.name, kind = volume.kind.name(), "opening");
+        journal(Event::Step(Step::Open(&volume.name)));
         match open(volume, budget) {
             Ok(volume) => opened.push(volume),
-            Err(row) => coverage.push(*row),
+            Err(row) => {
+                journal(Event::Read { row: &row, entries: 0 });
+                coverage.push(*row);
+            }
         }
     }
     opened
 }
 
-/// Scans the disks of one machine.
+/// Scans the disks of one machine, in this process.
 #[must_use]
 pub fn scan(disks: &[Disk], options: &ScanOptions, progress: &Progress) -> Report {
+    scan_on(disks, options, progress, Findings::default(), &|_| {})
+}
+
+/// Scans the disks of one machine from where another scan of them ended, and tells `journal` of each step.
+#[must_use]
+pub fn scan_on(
+    disks: &[Disk],
+    options: &ScanOptions,
+    progress: &Progress,
+    before: Findings,
+    journal: &Journal<'_>,
+) -> Report {
     let started = Timestamp::now();
     progress.set_stage("looking at the disks".to_owned());
-    let layout = layout(disks, &options.excluded);
+    let layout = layout(disks, &options.excluded, &before.dead_disks, journal);
+    journal(Event::Met { volumes: &layout.volumes, coverage: &layout.coverage });
     let mut coverage = layout.coverage;
-    let opened = open_all(layout.volumes, options.budget, &mut coverage);
-    let mounts = mounts(&opened);
+    let volumes = layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)).collect();
+    let opened = open_all(volumes, options.budget, journal, &mut coverage);
+    let mounts = match before.mounts {
+        Some(known) => opened.iter().map(|one| known.get(&one.volume.name).cloned().unwrap_or_default()).collect(),
+        None => {
+            let found = mounts(&opened, journal);
+            let names = opened.iter().map(|one| one.volume.name.clone());
+            journal(Event::Mounted(&names.zip(found.iter().cloned()).collect()));
+            found
+        }
+    };
     let detectors = catalog(&options.scanners);
     let matcher = Matcher::new(&detectors);
-    let mut facts = Vec::new();
-    let mut entries = 0_u64;
+    let mut facts = before.facts;
+    let mut entries = before.entries;
+    coverage.extend(before.coverage);
     for (volume, mounts) in opened.iter().zip(&mounts) {
-        progress.set_stage(format!("reading {} ({})", volume.volume.name, volume.fs.description().kind));
-        let reading = Reading { volume, mounts, detectors: &detectors, matcher: &matcher, options, progress };
+        let name = &volume.volume.name;
+        progress.set_stage(format!("reading {name} ({})", volume.fs.description().kind));
+        journal(Event::Step(Step::Read(name)));
+        let reading = Reading { volume, mounts, detectors: &detectors, matcher: &matcher, options, progress, journal };
         let (row, found, walked) = reading.run();
+        journal(Event::Read { row: &row, entries: walked });
         coverage.push(row);
         facts.extend(found);
         entries = entries.saturating_add(walked);
     }
     progress.set_stage("drawing conclusions".to_owned());
+    journal(Event::Step(Step::Conclude));
     let conclusion = conclude(facts, &options.scanners);
     coverage.extend(conclusion.coverage);
     order(&mut coverage);
 
-    let mut report = Report {
+    let mut report = empty_report(options, started);
+    report.scan.finished = Timestamp::now();
+    report.machine = conclusion.machine;
+    report.coverage = coverage;
+    report.packages = conclusion.packages;
+    report.io = io(disks, entries);
+    report.scan.complete = report.is_complete();
+    report
+}
+
+/// A report that says nothing yet of any disk.
+pub(crate) fn empty_report(options: &ScanOptions, started: Timestamp) -> Report {
+    Report {
         schema: Label::new(REPORT_SCHEMA),
         scan: Scan {
             id: DiskText::new(&options.id),
             tool: Tool { name: Label::new("stillframe"), version: Label::new(env!("CARGO_PKG_VERSION")) },
             started,
-            finished: Timestamp::now(),
+            finished: started,
             scanners: options.scanners.clone(),
             fingerprint_key_id: options.key.id(),
             user_paths_masked: !options.show_user_paths,
             complete: false,
+            isolation: None,
         },
-        machine: conclusion.machine,
-        coverage,
-        packages: conclusion.packages,
+        machine: Machine::default(),
+        coverage: Vec::new(),
+        packages: Vec::new(),
         findings: Vec::new(),
-        io: io(disks, entries),
+        io: Io::default(),
         snapshots: Vec::new(),
         cloud: None,
-    };
-    report.scan.complete = report.is_complete();
-    report
+    }
 }
 
 /// Adds rows about disks that were not among those scanned.
@@ -154,10 +202,19 @@ pub(crate) fn add_rows(report: &mut Report, rows: Vec<Coverage>) {
 /// Looks at the disks and opens their filesystems without walking them: what a scan would read, and what it could not.
 #[must_use]
 pub fn survey(disks: &[Disk], budget: Budget) -> Vec<Coverage> {
-    let layout = layout(disks, &[]);
+    survey_on(disks, budget, Findings::default(), &|_| {})
+}
+
+/// Looks from where another look at the disks ended, and tells `journal` of each step.
+#[must_use]
+pub fn survey_on(disks: &[Disk], budget: Budget, before: Findings, journal: &Journal<'_>) -> Vec<Coverage> {
+    let layout = layout(disks, &[], &before.dead_disks, journal);
+    journal(Event::Met { volumes: &layout.volumes, coverage: &layout.coverage });
     let mut coverage = layout.coverage;
-    let opened = open_all(layout.volumes, budget, &mut coverage);
-    for (volume, mounts) in opened.iter().zip(&mounts(&opened)) {
+    let volumes = layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)).collect();
+    coverage.extend(before.coverage);
+    let opened = open_all(volumes, budget, journal, &mut coverage);
+    for (volume, mounts) in opened.iter().zip(&mounts(&opened, journal)) {
         let mut row = opened_row(volume, mounts, PathView::Plain);
         push_reader_faults(&mut row, &*volume.fs);
         judge_faults(&mut row, volume, 0);
@@ -167,17 +224,19 @@ pub fn survey(disks: &[Disk], budget: Budget) -> Vec<Coverage> {
     coverage
 }
 
-fn mounts(opened: &[OpenVolume]) -> Vec<Mounts> {
+fn mounts(opened: &[OpenVolume], journal: &Journal<'_>) -> Vec<Mounts> {
     let names: Vec<Opened<'_>> = opened
         .iter()
         .map(|one| Opened {
+            name: &one.volume.name,
             fs: &*one.fs,
             part_uuid: one.volume.part_uuid.as_deref(),
             part_label: one.volume.part_label.as_deref(),
         })
         .collect();
     // A reader of a crate may panic here too; then nothing is mounted, and the walk meets the same panic and tells.
-    catch_unwind(AssertUnwindSafe(|| assemble(&names)))
+    let before = |name: &str| journal(Event::Step(Step::Mount(name)));
+    catch_unwind(AssertUnwindSafe(|| assemble(&names, &before)))
         .unwrap_or_else(|_| vec![Mounts::default(); opened.len()])
 }
 
@@ -192,7 +251,7 @@ fn io(disks: &[Disk], entries: u64) -> Io {
 }
 
 /// Rows about disks stay in the order of the disk: each disk, its partitions, their filesystems; the others follow.
-fn order(coverage: &mut [Coverage]) {
+pub(crate) fn order(coverage: &mut [Coverage]) {
     let is_on_disk = |row: &Coverage| {
         matches!(
             row.kind,
@@ -249,12 +308,14 @@ struct Reading<'a> {
     matcher: &'a Matcher,
     options: &'a ScanOptions,
     progress: &'a Progress,
+    journal: &'a Journal<'a>,
 }
 
 impl Reading<'_> {
     fn run(&self) -> (Coverage, Vec<Sourced<Fact>>, u64) {
         let fs = &*self.volume.fs;
         self.volume.budget.restart_clock();
+        (self.journal)(Event::Opened(&opened_row(self.volume, self.mounts, self.options.view())));
         let finder = Finder::new(self.matcher, self.mounts);
         let mut outcome = walk(fs, self.options.limits, &finder, self.progress);
         if let Some(limit) = finder.limit() {
@@ -268,6 +329,7 @@ impl Reading<'_> {
             budget: &self.volume.budget,
             view: self.options.view(),
             progress: self.progress,
+            journal: self.journal,
         };
         let delivered = delivery.run(finder.into_wanted());
         let more = u64::try_from(delivered.faults.len()).unwrap_or(u64::MAX);

@@ -16,6 +16,8 @@ const MAX_MOUNTS: usize = 256;
 
 /// A filesystem that was opened, and the names that an `fstab` may call it.
 pub struct Opened<'a> {
+    /// Its name in the ledger.
+    pub name: &'a str,
     /// The filesystem.
     pub fs: &'a dyn ReadOnlyFs,
     /// The partition's UUID, as `blkid` writes it.
@@ -51,11 +53,12 @@ const MARKS: [(&[&[u8]], bool); 23] = [
     (&[b"usr", b"lib", b"apk", b"db"], false),
 ];
 
-/// Where each filesystem is mounted, in the order given.
+/// Where each filesystem is mounted, in the order given. `before` is called before one is looked at.
 #[must_use]
-pub fn assemble(opened: &[Opened<'_>]) -> Vec<Mounts> {
+pub fn assemble(opened: &[Opened<'_>], before: &dyn Fn(&str)) -> Vec<Mounts> {
     let mut roots: Vec<(bool, usize, Vec<u8>, FileId)> = Vec::new();
     for (index, one) in opened.iter().enumerate() {
+        before(one.name);
         // A reader that panics keeps its own filesystem from being a root and no other; the walk meets it again and tells.
         let root = catch_unwind(AssertUnwindSafe(|| {
             candidates(one.fs).into_iter().find_map(|(folder, id)| Some((mark(one.fs, id)?, folder, id)))
@@ -76,6 +79,7 @@ pub fn assemble(opened: &[Opened<'_>]) -> Vec<Mounts> {
         if let Some(mounts) = mounts.get_mut(index) {
             mounts.0.push(Mount { system, folder, at: Vec::new() });
         }
+        opened.get(index).into_iter().for_each(|one| before(one.name));
         for line in opened.get(index).map(|one| fstab(one.fs, id)).unwrap_or_default() {
             let target = opened.iter().position(|one| line.names(one));
             if let Some(mounts) = target.and_then(|target| mounts.get_mut(target)) {

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
 use stillframe_bytes::Fault;
+use serde::{Deserialize, Serialize};
 use stillframe_fs::{DirEntry, FileId, FileKind, FsError, ReadOnlyFs};
 
 /// How far a walk goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Folders inside folders. The kernel opens no path of more than 4096 bytes, which is 2048 folders.
     pub depth: u32,

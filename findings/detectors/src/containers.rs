@@ -2,7 +2,7 @@
 //! full of containers is not called complete.
 
 use stillframe_fs::{FileKind, FsError};
-use stillframe_model::Scanner;
+use stillframe_model::{Label, Scanner};
 
 use crate::{ContainerLayers, Delivered, Detector, Fact, Found, Interest, Pattern, Sourced};
 
@@ -64,7 +64,7 @@ impl Detector for Containers {
             .find(|(_, path)| folder == path.as_bytes())
             .or_else(|| HOME_STORES.iter().find(|(_, path)| folder.ends_with(path.as_bytes())));
         if let Some((runtime, _)) = store {
-            facts.push(found.fact(Fact::Layer(ContainerLayers { runtime })));
+            facts.push(found.fact(Fact::Layer(ContainerLayers { runtime: Label::new(runtime) })));
         }
         Ok(())
     }

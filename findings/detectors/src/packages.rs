@@ -13,10 +13,6 @@ fn push(found: &Found<'_>, database: PackageDatabase, facts: &mut Vec<Sourced<Fa
     facts.push(found.fact(Fact::Packages(database)));
 }
 
-fn database(kind: DatabaseKind, content: Result<Parsed, FsError>) -> PackageDatabase {
-    PackageDatabase { kind, content, beside: None }
-}
-
 /// dpkg: `status`, and `status.d` of images that were put together without dpkg.
 pub(crate) struct Dpkg;
 
@@ -51,7 +47,7 @@ impl Detector for Dpkg {
         } else {
             dpkg::read(file)
         };
-        push(found, database(DatabaseKind::Dpkg, content), facts);
+        push(found, PackageDatabase::new(DatabaseKind::Dpkg, content), facts);
         Ok(())
     }
 }
@@ -94,7 +90,7 @@ impl Detector for Apk {
         facts: &mut Vec<Sourced<Fact>>,
     ) -> Result<(), FsError> {
         let Delivered::Open(file, _) = content else { return Ok(()) };
-        push(found, database(DatabaseKind::Apk, apk::read(file)), facts);
+        push(found, PackageDatabase::new(DatabaseKind::Apk, apk::read(file)), facts);
         Ok(())
     }
 }
@@ -140,12 +136,12 @@ impl Detector for Rpm {
 
 fn read_rpm(found: &Found<'_>, file: &mut dyn FileContent, beside: &dyn FileSet) -> PackageDatabase {
     if found.name != b"rpmdb.sqlite" {
-        return database(DatabaseKind::Rpm, rpm::read(file, None));
+        return PackageDatabase::new(DatabaseKind::Rpm, rpm::read(file, None));
     }
     match beside.open_beside(b"rpmdb.sqlite-wal") {
         Ok(mut log) => {
             let content = rpm::read(file, log.as_mut().map(|log| &mut **log as &mut dyn FileContent));
-            database(DatabaseKind::Rpm, content)
+            PackageDatabase::new(DatabaseKind::Rpm, content)
         }
         // The log is there and cannot be read: what the database says may be old.
         Err(error) => {
@@ -153,7 +149,7 @@ fn read_rpm(found: &Found<'_>, file: &mut dyn FileContent, beside: &dyn FileSet)
                 FsError::Corrupt(fault) => fault,
                 _ => Fault::new("write-ahead log", 0, "applied", "not readable"),
             };
-            PackageDatabase { beside: Some(fault), ..database(DatabaseKind::Rpm, rpm::read(file, None)) }
+            PackageDatabase::new(DatabaseKind::Rpm, rpm::read(file, None)).with_fault_beside(&fault)
         }
     }
 }

@@ -30,7 +30,7 @@ pub use package::{Package, PackageKind};
 pub use path::{PathView, ShownPath, escape_path};
 pub use purl::Purl;
 pub use report::{
-    CloudCalls, CloudCost, CloudLimits, CloudUse, DataLocality, Io, REPORT_SCHEMA, Report, Scan, Scanner,
+    CloudCalls, CloudCost, CloudLimits, CloudUse, DataLocality, Io, Isolation, REPORT_SCHEMA, Report, Scan, Scanner,
     SnapshotFate, SnapshotReceipt, Tool,
 };
 pub use sensitive::Sensitive;

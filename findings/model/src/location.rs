@@ -65,7 +65,16 @@ impl Location {
     }
 
     /// What tells this place from others in every scan; holds no person's name.
-    pub(crate) fn identity(&self) -> &str {
+    /// What tells it from other places, whatever the key of fingerprints is. Not part of a report.
+    #[must_use]
+    pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// With the identity that it had in another process: a report leaves it out.
+    #[must_use]
+    pub fn with_identity(mut self, identity: String) -> Self {
+        self.identity = identity;
+        self
     }
 }

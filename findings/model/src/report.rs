@@ -64,6 +64,24 @@ pub struct Scan {
     pub user_paths_masked: bool,
     /// Whether everything that was met was read or had nothing to read.
     pub complete: bool,
+    /// What the process that read the disks could do to the machine that scanned. None where it was no process of its own.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub isolation: Option<Isolation>,
+}
+
+/// How the process that parsed the disks was confined, before it read the first byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Isolation {
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: DiskText,
+    /// The version of Landlock's interface that kept it from every path; None where the kernel has none.
+    pub landlock_abi: Option<u32>,
+    /// Whether system calls were filtered by an allow-list.
+    pub seccomp: bool,
+    /// Whether its memory was kept from swap.
+    pub memory_locked: bool,
+    /// How many processes died on a disk; each has a row of the ledger.
+    pub deaths: u64,
 }
 
 /// The program that scanned.

@@ -4,7 +4,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The longest [`DiskText`], in characters; what is longer is cut and ends in `…`.
+/// The longest [`DiskText`], in characters as shown; what is longer is cut and ends in `…`.
 pub const MAX_TEXT_CHARS: usize = 255;
 
 /// Words of the program itself. They cannot be made from a disk's bytes: only from a string that is in the source.
@@ -72,17 +72,23 @@ impl fmt::Display for Label {
 pub struct DiskText(String);
 
 impl DiskText {
-    /// `text`, escaped and cut.
+    /// `text`, escaped and cut. A text that was escaped and cut before stays as it is: a report of another process is
+    /// read back so.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let mut shown = String::with_capacity(text.len().min(MAX_TEXT_CHARS));
-        let mut chars = text.chars();
-        for (count, character) in chars.by_ref().enumerate() {
-            if count >= MAX_TEXT_CHARS {
+        let mut count = 0_usize;
+        for character in text.chars() {
+            let before = shown.len();
+            push_shown(&mut shown, character);
+            let added = shown.get(before..).map_or(0, |added| added.chars().count());
+            count = count.saturating_add(added);
+            if count > MAX_TEXT_CHARS {
+                // An escape is shown whole or not at all.
+                shown.truncate(before);
                 shown.push('…');
                 break;
             }
-            push_shown(&mut shown, character);
         }
         Self(shown)
     }
@@ -158,6 +164,18 @@ mod tests {
         let text = DiskText::new(&"é".repeat(10_000));
         assert_eq!(text.as_str().chars().count(), MAX_TEXT_CHARS + 1);
         assert!(DiskText::from_bytes(&[b'a'; 100_000]).as_str().len() < 300);
+    }
+
+    #[test]
+    fn a_text_read_back_is_the_same() {
+        let texts = ["web01".to_owned(), "é".repeat(255), "é".repeat(256), "\u{1b}".repeat(300), "…".repeat(300)];
+        for text in texts {
+            let once = DiskText::new(&text);
+            assert!(once.as_str().chars().count() <= MAX_TEXT_CHARS + 1, "{text}");
+            assert_eq!(DiskText::new(once.as_str()), once);
+            let json = serde_json::to_string(&once).unwrap();
+            assert_eq!(serde_json::from_str::<DiskText>(&json).unwrap(), once);
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod apk;
 pub mod dpkg;
 pub mod rpm;
 
+use serde::{Deserialize, Serialize};
 use stillframe_bytes::Fault;
 use stillframe_fs::FsError;
 
@@ -42,7 +43,7 @@ pub const MAX_TEXT_DATABASE_BYTES: u64 = 128 << 20;
 
 /// A package that is installed. Texts are UTF-8, not empty, at most [`MAX_TEXT_BYTES`] long, and free of control
 /// characters and of those that change the direction of text.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OsPackage {
     /// The name of the binary package.
     pub name: String,

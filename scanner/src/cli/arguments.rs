@@ -10,6 +10,7 @@ use super::cloud::arguments::{
     AwsCommand, InstanceArguments, InstancesArguments, SnapshotArguments, SnapshotsCommand,
 };
 use super::cloud::disks::Remote;
+use crate::isolation::{Sandbox, Worker};
 
 /// Reads the disks of a machine from the side and says what is on them, and what could not be read.
 ///
@@ -40,6 +41,9 @@ pub struct Global {
     /// When to use colour; NO_COLOR is honoured
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
+    /// How this program is started as the process that reads disks.
+    #[arg(skip)]
+    pub worker: Worker,
 }
 
 /// How log lines are written.
@@ -80,6 +84,8 @@ pub enum Command {
     Layout(LayoutArguments),
     /// List every file of images or EBS snapshots, for comparison with other readers
     Files(FilesArguments),
+    /// Show how far this machine can confine the process that reads disks
+    Doctor,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -123,6 +129,10 @@ pub struct Reading {
     /// The longest that reading one volume may take, in seconds
     #[arg(long, default_value_t = 3600, value_name = "SECONDS")]
     pub volume_deadline: u64,
+    /// Whether disks are read by a confined process: as far as this kernel can (the default for files), required (the
+    /// default for snapshots), or off
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub sandbox: Option<Sandbox>,
 }
 
 impl Reading {

@@ -1,11 +1,13 @@
-use std::io::{self, IsTerminal};
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZero;
 use std::path::Path;
 
 use stillframe_model::{Coverage, FingerprintKey, Report};
 use stillframe_reports::{Options, write_coverage};
 
 use super::arguments::{
-    Arguments, Command, Disks, FilesArguments, Global, ImageArguments, LayoutArguments, ScanArguments,
+    Arguments, Command, Disks, FilesArguments, Global, ImageArguments, LayoutArguments, Reading, ScanArguments,
     ScanTarget,
 };
 use super::cloud;
@@ -13,9 +15,12 @@ use super::cloud::arguments::{AwsCommand, SnapshotsCommand};
 use super::cloud::disks::Remote;
 use super::failure::Failure;
 use super::output::{OnTerminal, printed, report, to_stdout, use_color, width};
+use super::doctor;
 use super::watch::watch;
 use super::{EXIT_CLEAN, EXIT_FINDINGS, EXIT_INCOMPLETE};
+use crate::cloud::READERS;
 use crate::files::{FilesOptions, files};
+use crate::isolation::{self, Bytes, IsolationError, Sandbox, Supervision, Target};
 use crate::progress::{Measured, Progress};
 use crate::scan::ScanOptions;
 use crate::{Disk, key};
@@ -36,17 +41,61 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Aws(AwsCommand::Preflight(arguments)) => cloud::account::preflight(&global, &arguments),
         Command::Layout(arguments) => layout(&global, &arguments),
         Command::Files(arguments) => list_files(&global, &arguments),
+        Command::Doctor => doctor::show(&global),
         Command::Completions { shell } => completions(shell),
         Command::Man { folder } => manual(&folder),
     }
 }
 
-fn open(disks: &Disks) -> Result<Vec<Disk>, Failure> {
-    Disk::open_all(&disks.paths, disks.reading.cache_bytes()).map_err(|error| Failure::open(&error))
+fn open(disks: &Disks) -> Result<Vec<Target>, Failure> {
+    Target::open_all(&disks.paths).map_err(|error| Failure::open(&error))
+}
+
+/// How files are read by another process.
+fn supervision<'a>(
+    global: &'a Global,
+    reading: &Reading,
+    progress: &'a Progress,
+    is_remote: bool,
+) -> Supervision<'a> {
+    let sandbox = if is_remote { Sandbox::Required } else { Sandbox::Auto };
+    // As many as the library would take, which the other process must not find out for itself.
+    let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
+    Supervision {
+        sandbox: reading.sandbox.unwrap_or(sandbox),
+        threads: if is_remote { READERS } else { cores },
+        cache_bytes: reading.cache_bytes(),
+        progress,
+        is_wanted: &|| true,
+        worker: &global.worker,
+    }
+}
+
+/// Has disks read by another process, or in this one where that is wished or nothing else can be done.
+fn isolated<T>(
+    targets: &[Target],
+    supervision: &Supervision<'_>,
+    elsewhere: impl FnOnce() -> Result<T, IsolationError>,
+    here: impl FnOnce(&[Disk]) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if supervision.sandbox != Sandbox::Off {
+        match elsewhere() {
+            Ok(done) => return Ok(done),
+            Err(IsolationError::Start(error)) if supervision.sandbox == Sandbox::Auto => {
+                tracing::warn!(%error, "no other process can be started: disks are read by this one");
+            }
+            Err(error) => return Err(Failure::isolation(&error)),
+        }
+    }
+    let disks = Target::disks(targets, supervision.cache_bytes);
+    if targets.iter().all(|target| matches!(target.bytes, Bytes::File(_))) {
+        supervision.progress.measure(bytes_of(&disks));
+    }
+    here(&disks)
 }
 
 fn scan_image(global: &Global, arguments: &ImageArguments) -> Result<u8, Failure> {
-    let disks = open(&arguments.disks)?;
+    let targets = open(&arguments.disks)?;
     let wanted = &arguments.scan;
     let mut options = ScanOptions::new(fingerprint_key(wanted.fingerprint_key_file.as_deref())?);
     options.scanners.clone_from(&wanted.scanners);
@@ -54,8 +103,11 @@ fn scan_image(global: &Global, arguments: &ImageArguments) -> Result<u8, Failure
     options.excluded.clone_from(&wanted.exclude);
     options.show_user_paths = wanted.show_user_paths;
     let progress = Progress::default();
-    progress.measure(bytes_of(&disks));
-    let made = watch(global, &progress, || crate::scan(&disks, &options, &progress));
+    let supervision = supervision(global, &arguments.disks.reading, &progress, false);
+    let made = watch(global, &progress, || {
+        let elsewhere = || isolation::scan(&targets, &options, &supervision);
+        isolated(&targets, &supervision, elsewhere, |disks| Ok(crate::scan(disks, &options, &progress)))
+    })?;
     check_excluded(wanted, &made)?;
     write_report(global, wanted, &made, wanted.output.as_deref())?;
     let has_findings = wanted.fail_on.is_some_and(|threshold| made.has_findings_from(threshold));
@@ -110,8 +162,10 @@ pub(super) fn fingerprint_key(given: Option<&Path>) -> Result<FingerprintKey, Fa
 fn layout(global: &Global, arguments: &LayoutArguments) -> Result<u8, Failure> {
     let budget = arguments.disks.reading.budget();
     let progress = Progress::default();
-    let coverage = with_disks(&arguments.disks, &arguments.remote, &progress, |disks| {
-        Ok(crate::scan::survey(disks, budget))
+    let coverage = with_targets(&arguments.disks, &arguments.remote, &progress, |targets, is_remote| {
+        let supervision = supervision(global, &arguments.disks.reading, &progress, is_remote);
+        let elsewhere = || isolation::survey(targets, budget, &supervision);
+        isolated(targets, &supervision, elsewhere, |disks| Ok(crate::scan::survey(disks, budget)))
     })?;
     let options =
         Options { color: use_color(global, false), width: width(), verbose: true, list_packages: false };
@@ -127,17 +181,9 @@ fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure
     let options = FilesOptions { sha256: arguments.hash.is_some(), budget };
     let progress = Progress::default();
     let coverage = watch(global, &progress, || {
-        with_disks(&arguments.disks, &arguments.remote, &progress, |disks| {
-            let mut coverage = Vec::new();
-            printed(|out| {
-                coverage = if io::stdout().is_terminal() {
-                    files(disks, options, &progress, &mut OnTerminal(out))?
-                } else {
-                    files(disks, options, &progress, out)?
-                };
-                Ok(())
-            })?;
-            Ok(coverage)
+        with_targets(&arguments.disks, &arguments.remote, &progress, |targets, is_remote| {
+            let supervision = supervision(global, &arguments.disks.reading, &progress, is_remote);
+            listed(targets, &supervision, options, &progress)
         })
     })?;
     let unread: Vec<Coverage> = coverage.into_iter().filter(|row| !row.is_complete()).collect();
@@ -149,19 +195,54 @@ fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure
     Ok(exit_code(unread.is_empty(), false))
 }
 
-/// Runs `work` on image files, or on snapshots where the paths are their ids.
-fn with_disks<T: Send>(
+/// Prints the list; gives the rows of the ledger.
+fn listed(
+    targets: &[Target],
+    supervision: &Supervision<'_>,
+    options: FilesOptions,
+    progress: &Progress,
+) -> Result<Vec<Coverage>, Failure> {
+    let mut coverage = Ok(Vec::new());
+    printed(|out| {
+        let mut terminal;
+        let out: &mut dyn Write = if io::stdout().is_terminal() {
+            terminal = OnTerminal(out);
+            &mut terminal
+        } else {
+            out
+        };
+        let out = RefCell::new(out);
+        let elsewhere = || isolation::files(targets, options, supervision, &mut **out.borrow_mut());
+        let failed = |error: io::Error| (error.kind(), Failure::write(None, &error));
+        let mut unwritten = None;
+        coverage = isolated(
+            targets,
+            supervision,
+            || match elsewhere() {
+                Err(IsolationError::Write(error)) => {
+                    unwritten = Some(error);
+                    Ok(Vec::new())
+                }
+                other => other,
+            },
+            |disks| files(disks, options, progress, &mut **out.borrow_mut()).map_err(|error| failed(error).1),
+        );
+        unwritten.map_or(Ok(()), Err)
+    })?;
+    coverage
+}
+
+/// Runs `work` on image files, or on snapshots where the paths are their ids; it is told which.
+fn with_targets<T: Send>(
     disks: &Disks,
     remote: &Remote,
     progress: &Progress,
-    work: impl FnOnce(&[Disk]) -> Result<T, Failure> + Send,
+    work: impl FnOnce(&[Target], bool) -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
     if let Some(ids) = cloud::disks::snapshot_ids(&disks.paths) {
-        return cloud::disks::with_snapshots(remote, &ids, disks.reading.cache_bytes(), progress, work);
+        return cloud::disks::with_snapshots(remote, &ids, progress, |targets| work(targets, true));
     }
-    let disks = open(disks)?;
-    progress.measure(bytes_of(&disks));
-    work(&disks)
+    work(&open(disks)?, false)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {

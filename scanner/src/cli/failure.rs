@@ -3,6 +3,7 @@ use std::path::Path;
 
 use stillframe_block::OpenError;
 
+use crate::isolation::IsolationError;
 use crate::key::KeyFileError;
 
 /// An error as the operator sees it: what is wrong, and how to mend it.
@@ -43,6 +44,11 @@ impl Failure {
             "no command is given",
             "`stillframe scan image PATH` scans a disk; `stillframe --help` lists the others",
         )
+    }
+
+    /// Another process should have read the disks.
+    pub(super) fn isolation(error: &IsolationError) -> Self {
+        Self::new(with_causes(error), isolation_hint(error))
     }
 
     /// `--exclude` of something that is not on the disks: what was meant would be read.
@@ -116,4 +122,16 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+pub(super) const fn isolation_hint(error: &IsolationError) -> &'static str {
+    match error {
+        IsolationError::NotConfined { .. } => {
+            "`stillframe doctor` shows what this kernel has; --sandbox auto reads with what there is"
+        }
+        IsolationError::Start(_) => {
+            "check that /proc is mounted, and the limits of processes and memory (ulimit -a); `stillframe doctor` tries it"
+        }
+        IsolationError::Stopped | IsolationError::Write(_) => "scan again",
+    }
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod cloud;
 mod commands;
+mod doctor;
 mod failure;
 mod logging;
 mod output;
@@ -17,6 +18,8 @@ use clap::{CommandFactory, Parser};
 pub use arguments::Arguments;
 use failure::Failure;
 
+use crate::isolation::{self, Behaviour, Worker};
+
 /// Complete, and nothing at or above `--fail-on`.
 const EXIT_CLEAN: u8 = 0;
 /// Findings at or above `--fail-on`.
@@ -24,12 +27,24 @@ const EXIT_FINDINGS: u8 = 1;
 /// An error, or something that was not read. Wins over findings.
 const EXIT_INCOMPLETE: u8 = 2;
 
-/// Runs the program.
+/// Runs the program, or does the work of the process that reads disks where it was started as that.
 #[must_use]
 pub fn main() -> ExitCode {
+    main_with(&Behaviour::HONEST, Worker::default())
+}
+
+/// The same, with readers that behave otherwise: for tests.
+#[must_use]
+pub fn main_with(behaviour: &Behaviour<'_>, worker: Worker) -> ExitCode {
     silence_panics();
+    if isolation::is_worker() {
+        return isolation::worker(behaviour);
+    }
     let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+        Ok(mut arguments) => {
+            arguments.global.worker = worker;
+            arguments
+        }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // A closed pipe is no failure of `--help`.
             let _ = error.print();

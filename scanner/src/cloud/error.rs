@@ -14,6 +14,8 @@ use stillframe_cloud::sweep::SweepError;
 use stillframe_cloud::tags::TagError;
 use stillframe_model::SnapshotReceipt;
 
+use crate::isolation::IsolationError;
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
@@ -44,6 +46,9 @@ pub enum CloudError {
         #[source]
         source: io::Error,
     },
+    /// The process that reads disks could not be started or confined.
+    #[error(transparent)]
+    Isolation(IsolationError),
     /// The operator's tags cannot be used.
     #[error(transparent)]
     Tags(#[from] TagError),

@@ -10,7 +10,7 @@ use super::error::Unreadable;
 use super::reading::{self, Target};
 use super::receipt::{self, Kept};
 use super::{CloudError, Outcome, ReadOptions, Session, Stop, ledger};
-use crate::Disk;
+use crate::isolation;
 
 /// Reads the snapshots, in this order, as the disks of one machine.
 /// One that cannot be read has its row in the ledger, and the others go on.
@@ -74,7 +74,7 @@ pub async fn scan_snapshots(
 /// Snapshots as disks, for whoever only looks.
 pub struct OpenSnapshots {
     /// In the order given.
-    pub disks: Vec<Disk>,
+    pub targets: Vec<isolation::Target>,
     sources: Vec<(Target, Arc<EbsSource>)>,
 }
 
@@ -94,7 +94,6 @@ impl OpenSnapshots {
 pub async fn open_snapshots(
     session: &Session,
     ids: &[String],
-    cache_bytes: u64,
     limit: &Arc<ReadLimit>,
 ) -> Result<OpenSnapshots, CloudError> {
     let mut targets = Vec::new();
@@ -106,7 +105,7 @@ pub async fn open_snapshots(
         let source = opened.map_err(|error| target.failed(error))?;
         sources.push((target, Arc::new(source)));
     }
-    Ok(OpenSnapshots { disks: reading::disks(&sources, cache_bytes), sources })
+    Ok(OpenSnapshots { targets: reading::targets(&sources), sources })
 }
 
 fn target(session: &Session, disk: u32, snapshot: &Snapshot) -> Target {

@@ -29,6 +29,7 @@ use stillframe_cloud::cost::{NanoDollars, Prices};
 use stillframe_cloud::snapshot_source::ReadLimit;
 use stillframe_model::Report;
 
+use crate::isolation::{Sandbox, Worker};
 use crate::progress::{Measured, Progress};
 use crate::scan::ScanOptions;
 
@@ -58,6 +59,10 @@ pub struct ReadOptions {
     pub prices: Prices,
     /// Memory for blocks that were read, in bytes.
     pub cache_bytes: u64,
+    /// By what the process that parses is confined.
+    pub sandbox: Sandbox,
+    /// How that is started.
+    pub worker: Worker,
     /// Threads that read; they wait for the network most of their time.
     pub threads: usize,
     /// Moved as the scan goes on.

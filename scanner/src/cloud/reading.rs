@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use stillframe_block::{BlockCache, BlockSource};
 use stillframe_cloud::snapshot_source::{EbsSource, ReadLimit, SourceError, SourceMemory};
 use stillframe_model::{Coverage, Label, Report, Status};
 use tokio::task::JoinSet;
 
 use super::{CloudError, ReadOptions, Session, ledger};
-use crate::Disk;
+use crate::isolation::{self, Bytes, Sandbox, Supervision};
 
 /// What all sources together may hold of blocks under way and of tokens, in bytes.
 const BUFFER_BYTES: u64 = 64 << 20;
@@ -80,17 +79,14 @@ pub(super) async fn read(
             }
         }
     }
-    let disks = disks(&sources, options.cache_bytes);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads)
-        .thread_name(|number| format!("reader-{number}"))
-        .build()
-        .map_err(|_| CloudError::System("threads"))?;
+    let targets = self::targets(&sources);
+    let wanted = limit.clone();
+    // On one thread from its start to its end: the process that reads ends with the thread that started it.
     let scanning = tokio::task::spawn_blocking(move || {
-        let scan = || pool.install(|| crate::scan(&disks, &options.scan, &options.progress));
+        let scan = || scan_apart(&targets, &options, &wanted);
         catch_unwind(AssertUnwindSafe(scan)).map_err(|_| CloudError::Panicked)
     });
-    let mut report = scanning.await.map_err(|_| CloudError::Panicked)??;
+    let mut report = scanning.await.map_err(|_| CloudError::Panicked)???;
     for (target, source) in &sources {
         if let Some(error) = source.failure() {
             mark(&mut report.coverage, &target.name(), &error);
@@ -104,14 +100,39 @@ pub(super) async fn read(
     Ok(Read { report, errors, opened: sources.len() })
 }
 
-/// The sources as disks that share a cache.
-pub(super) fn disks(sources: &[(Target, Arc<EbsSource>)], cache_bytes: u64) -> Vec<Disk> {
-    let cache = BlockCache::new(cache_bytes);
-    let disk = |(target, source): &(Target, Arc<EbsSource>)| {
-        let source: Arc<dyn BlockSource> = source.clone();
-        Disk::new(target.disk, target.label.clone(), source, &cache)
+/// Has them parsed by another process, which asks this one for their blocks.
+fn scan_apart(
+    targets: &[isolation::Target],
+    options: &ReadOptions,
+    limit: &Arc<ReadLimit>,
+) -> Result<Report, CloudError> {
+    if options.sandbox == Sandbox::Off {
+        let disks = isolation::Target::disks(targets, options.cache_bytes);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(options.threads)
+            .thread_name(|number| format!("reader-{number}"))
+            .build()
+            .map_err(|_| CloudError::System("threads"))?;
+        return Ok(pool.install(|| crate::scan(&disks, &options.scan, &options.progress)));
+    }
+    let supervision = Supervision {
+        sandbox: options.sandbox,
+        threads: options.threads,
+        cache_bytes: options.cache_bytes,
+        progress: &options.progress,
+        is_wanted: &|| !limit.is_stopped(),
+        worker: &options.worker,
     };
-    sources.iter().map(disk).collect()
+    isolation::scan(targets, &options.scan, &supervision).map_err(CloudError::Isolation)
+}
+
+/// The sources as disks for another process.
+pub(super) fn targets(sources: &[(Target, Arc<EbsSource>)]) -> Vec<isolation::Target> {
+    let target = |(target, source): &(Target, Arc<EbsSource>)| isolation::Target {
+        label: target.label.clone(),
+        bytes: Bytes::Here(source.clone()),
+    };
+    sources.iter().map(target).collect()
 }
 
 /// All at the same time; in the order of disks.

@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
@@ -42,10 +43,26 @@ impl FileSource {
         Ok(Self { file, path: path.to_owned(), len_bytes })
     }
 
-    /// The path as given.
+    /// What another process opened for reading.
+    ///
+    /// # Errors
+    /// It cannot be sought in.
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
+        let file = File::from(descriptor);
+        let len_bytes = seek(&file, SeekFrom::End(0))?;
+        Ok(Self { file, path: PathBuf::new(), len_bytes })
+    }
+
+    /// The path as given. Empty where another process opened it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl AsFd for FileSource {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use stillframe_model::{Coverage, CoverageKind, Label, Location, OperatingSystem, Package, Reason, Status};
 
 use super::{purls, systems};
-use crate::ledger::{error_fault, row_fault};
 use crate::{DatabaseKind, PackageDatabase};
 
 type Found = (Vec<u8>, Location, PackageDatabase);
@@ -47,33 +46,24 @@ fn take(
     row: &mut Coverage,
 ) -> Vec<Package> {
     row.facts.format = Some(Label::new(database.kind.name()));
+    let is_complete = database.is_complete();
     if let Some(fault) = database.beside {
-        row.push_fault(row_fault(&fault, None));
+        row.push_fault(fault);
         row.status = Status::Partial;
         row.reason = Some(Reason::words("its write-ahead log could not be read"));
     }
-    let parsed = match database.content {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            row.status = Status::Corrupt;
-            row.reason = Some(Reason::words("it could not be read"));
-            row.push_fault(error_fault(&error, None));
-            return Vec::new();
-        }
+    database.faults.into_iter().for_each(|fault| row.push_fault(fault));
+    let Some(packages) = database.packages else {
+        row.status = Status::Corrupt;
+        row.reason = Some(Reason::words("it could not be read"));
+        return Vec::new();
     };
-    for fault in &parsed.faults {
-        row.push_fault(row_fault(fault, None));
-    }
-    row.fault_count = row.fault_count.max(parsed.fault_count);
-    if let Some(error) = &parsed.stopped_by {
-        row.push_fault(error_fault(error, None));
-    }
-    if !parsed.is_complete() {
+    row.fault_count = row.fault_count.max(database.fault_count);
+    if !is_complete {
         row.status = Status::Partial;
         row.reason = Some(Reason::counted(row.fault_count, "fault", "faults", "; what was whole is listed"));
     }
-    let packages: Vec<Package> = parsed
-        .packages
+    let packages: Vec<Package> = packages
         .into_iter()
         .filter(|package| !package.public_key)
         .map(|package| purls::package(database.kind, package, location, os))

@@ -57,7 +57,7 @@ fn conclude_system(
     let mut architecture = None;
     let mut is_windows = false;
     let mut found = Vec::new();
-    let mut layers: BTreeMap<(&'static str, Vec<u8>, DiskText), u64> = BTreeMap::new();
+    let mut layers: BTreeMap<(Label, Vec<u8>, DiskText), u64> = BTreeMap::new();
     for fact in facts {
         let Sourced { path, location, what, .. } = fact;
         match what {

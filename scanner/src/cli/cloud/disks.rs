@@ -10,9 +10,9 @@ use stillframe_cloud::tags::ScanId;
 use super::super::failure::Failure;
 use super::arguments::{Account, Limits, Region, snapshot_id};
 use super::{LAST_CALLS, explain, explained, limiter, open, runtime};
-use crate::Disk;
 use crate::cloud::existing::open_snapshots;
 use crate::cloud::{READERS, measure};
+use crate::isolation::Target;
 use crate::progress::Progress;
 
 /// Where snapshots are, and how much of them may be read.
@@ -41,9 +41,8 @@ pub(in crate::cli) fn snapshot_ids(paths: &[PathBuf]) -> Option<Vec<String>> {
 pub(in crate::cli) fn with_snapshots<T: Send>(
     remote: &Remote,
     ids: &[String],
-    cache_bytes: u64,
     progress: &Progress,
-    work: impl FnOnce(&[Disk]) -> Result<T, Failure> + Send,
+    work: impl FnOnce(&[Target]) -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
     let runtime = runtime()?;
     let limits = &remote.limits;
@@ -52,7 +51,7 @@ pub(in crate::cli) fn with_snapshots<T: Send>(
     let (session, opened) = runtime.block_on(async {
         let region = remote.region.region.clone();
         let session = open(&remote.account, region, Some(limits), limiter(Some(limits)), &name).await?;
-        let opened = open_snapshots(&session, ids, cache_bytes, &limit).await.map_err(explained)?;
+        let opened = open_snapshots(&session, ids, &limit).await.map_err(explained)?;
         Ok::<_, Failure>((session, opened))
     })?;
     measure(progress, &session, &limit);
@@ -62,7 +61,7 @@ pub(in crate::cli) fn with_snapshots<T: Send>(
             "raise the limit of processes (ulimit -u)",
         )
     })?;
-    let result = pool.install(|| work(&opened.disks));
+    let result = pool.install(|| work(&opened.targets));
     explain::failures(&opened.errors()).iter().for_each(Failure::print);
     limit.stop();
     drop(opened);

@@ -10,7 +10,7 @@ use stillframe_cloud::state::StateError;
 use stillframe_cloud::sweep::SweepError;
 use stillframe_model::{SnapshotFate, SnapshotReceipt};
 
-use super::super::failure::{Failure, with_causes};
+use super::super::failure::{Failure, isolation_hint, with_causes};
 use super::call::{api_hint, call, permission};
 use crate::cloud::CloudError;
 use crate::cloud::error::{Limit, Unreadable};
@@ -135,6 +135,7 @@ fn said(error: &CloudError) -> Said {
                 api_hint(error, None),
             );
         }
+        CloudError::Isolation(error) => return Said::new(with_causes(error), isolation_hint(error)),
         CloudError::Stopped => "no report was made; scan again".to_owned(),
         CloudError::Panicked => "report it with what -v logs of it".to_owned(),
         CloudError::System(_) => "see what the machine lacks: memory, threads, random numbers".to_owned(),

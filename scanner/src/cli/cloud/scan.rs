@@ -22,6 +22,7 @@ use crate::cloud::error::skip_words;
 use crate::cloud::existing::scan_snapshots;
 use crate::cloud::machine::{MachineOptions, find, must_be_scanned, scan_machine};
 use crate::cloud::{CloudError, Outcome, READERS, ReadOptions, Session, Stop, forecast};
+use crate::isolation::Sandbox;
 use crate::progress::Progress;
 use crate::scan::ScanOptions;
 
@@ -165,7 +166,7 @@ fn scan_one(
     stop: &Stop,
 ) -> Result<Outcome, Failure> {
     let progress = Arc::new(Progress::default());
-    let read = read_options(&arguments.scan, &arguments.reading, &arguments.limits, progress.clone())?;
+    let read = read_options(global, &arguments.scan, &arguments.reading, &arguments.limits, progress.clone())?;
     let options = MachineOptions { user_tags: arguments.user_tags(), read };
     let scanning = scan_machine(session, machine, options, stop);
     watch_stages(global, &progress, || runtime.block_on(scanning)).map_err(explained)
@@ -191,7 +192,7 @@ pub(in crate::cli) fn snapshot(global: &Global, arguments: &SnapshotArguments) -
 fn scan_existing(global: &Global, arguments: &SnapshotArguments, runtime: &Runtime) -> Result<u8, Failure> {
     let limits = &arguments.limits;
     let progress = Arc::new(Progress::default());
-    let options = read_options(&arguments.scan, &arguments.reading, limits, progress.clone())?;
+    let options = read_options(global, &arguments.scan, &arguments.reading, limits, progress.clone())?;
     let stop = runtime.block_on(async { stop() })?;
     let opening = unless_stopped(&stop, async {
         let region = arguments.region.region.clone();
@@ -205,6 +206,7 @@ fn scan_existing(global: &Global, arguments: &SnapshotArguments, runtime: &Runti
 }
 
 fn read_options(
+    global: &Global,
     scan: &ScanArguments,
     reading: &Reading,
     limits: &Limits,
@@ -221,6 +223,8 @@ fn read_options(
         max_cost: limits.max_cost(),
         prices: Prices::default(),
         cache_bytes: reading.cache_bytes(),
+        sandbox: reading.sandbox.unwrap_or(Sandbox::Required),
+        worker: global.worker.clone(),
         threads: READERS,
         progress,
     })

@@ -31,6 +31,12 @@ impl ReadLimit {
         self.stopped.send_replace(true);
     }
 
+    /// Whether reading was ended.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
     /// Blocks read so far, cut and broken ones included, since they are billed.
     #[must_use]
     pub fn blocks(&self) -> u64 {

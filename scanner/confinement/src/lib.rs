@@ -1,0 +1,122 @@
+//! Takes everything from a process that it does not need to read disks.
+//!
+//! [`confine`] is called once, before the first byte of a disk is read, and cannot be undone: no new privileges; limits on
+//! memory, processor time, file size and descriptors; no core dumps; memory kept from swap where that is allowed; Landlock
+//! with no path, port, abstract socket or signal allowed; and a list of the system calls that remain ([`calls`]). What is
+//! left is to read and write descriptors that are open, memory, threads and time.
+//!
+//! Landlock: `Documentation/userspace-api/landlock.rst` of the kernel. seccomp: `seccomp(2)`, actions by
+//! `Documentation/userspace-api/seccomp_filter.rst`. Both are Linux's; there is no confinement elsewhere.
+
+pub mod calls;
+mod landlocked;
+mod limits;
+
+pub use limits::Limits;
+
+/// What the kernel enforces on this process from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enforced {
+    /// The version of Landlock's interface; `None` where the kernel has none, or it is switched off.
+    pub landlock_abi: Option<u32>,
+    /// Whether system calls are filtered.
+    pub seccomp: bool,
+    /// Whether memory is kept from swap.
+    pub memory_locked: bool,
+}
+
+impl Enforced {
+    /// Whether everything is in place that the promise rests on.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.landlock_abi.is_some() && self.seccomp
+    }
+}
+
+/// Why a process could not be confined as far as the kernel allows.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A limit or attribute could not be set.
+    #[error("{what} could not be set")]
+    Attribute {
+        /// Which.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Landlock is there and refused.
+    #[error("Landlock could not be set up")]
+    Landlock(#[source] Box<landlock::RulesetError>),
+    /// The filter could not be made, or the kernel is there and refused it.
+    #[error("the filter of system calls could not be set up")]
+    Seccomp(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Confines this process, all its threads and those to come. To be called while it has one thread.
+///
+/// # Errors
+/// [`Error`] where the kernel refuses what it has. What it has not is left out, and told by [`Enforced`].
+pub fn confine(limits: &Limits) -> Result<Enforced, Error> {
+    // Looked at while files can still be opened.
+    let can_filter = calls::is_available();
+    limits::die_with_parent()?;
+    limits::set(limits)?;
+    let memory_locked = limits::lock_memory();
+    limits::hide_memory()?;
+    let landlock_abi = landlocked::restrict()?;
+    if can_filter {
+        calls::filter()?;
+    }
+    Ok(Enforced { landlock_abi, seccomp: can_filter, memory_locked })
+}
+
+/// Closes all descriptors but the first three, whoever left them open.
+///
+/// To be called first of all in a process: what it opens later must stay.
+///
+/// # Errors
+/// The list of descriptors cannot be read: then nobody knows what is open.
+pub fn close_inherited() -> Result<(), Error> {
+    let failed = |source| Error::Attribute { what: "the list of open descriptors", source };
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        open.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number > 2));
+    }
+    // One of them was the list itself, which is closed by now.
+    for number in open {
+        let _ = nix::unistd::close(number);
+    }
+    Ok(())
+}
+
+/// What the kernel of this machine can enforce, for a report on the machine. Nothing is enforced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Available {
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// The version of Landlock's interface.
+    pub landlock_abi: Option<u32>,
+    /// Whether system calls can be filtered, with the action that ends a process.
+    pub seccomp: bool,
+    /// How much memory this user may keep from swap, in bytes; `None` where there is no limit.
+    pub lockable_bytes: Option<u64>,
+}
+
+/// Looks at the kernel.
+#[must_use]
+pub fn available() -> Available {
+    Available {
+        kernel: kernel(),
+        landlock_abi: landlocked::abi(),
+        seccomp: calls::is_available(),
+        lockable_bytes: limits::lockable_bytes(),
+    }
+}
+
+/// The kernel's release, as `uname -r` prints it.
+#[must_use]
+pub fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}

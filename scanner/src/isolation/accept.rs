@@ -1,0 +1,159 @@
+//! What a worker may say of the disks that it was given, and how that becomes a report.
+
+use stillframe_model::{
+    Coverage, CoverageKind, DiskText, Isolation, Label, Location, Report, Reason, RowFault, Status, Value,
+};
+
+use super::death::Death;
+use super::message::Done;
+use super::parent::Ended;
+use super::Target;
+use crate::scan::{ScanOptions, add_rows, empty_report};
+
+/// Rows of the ledger of one machine.
+pub(super) const MAX_ROWS: usize = 20_000;
+/// Of one report. What is beyond is left out, and a row says so.
+const MAX_FINDINGS: usize = 100_000;
+const MAX_PACKAGES: usize = 500_000;
+const MAX_LOCATIONS: usize = 1000;
+const MAX_NOTES: usize = 100;
+const MAX_NAMES: usize = 1000;
+/// A package URL, in bytes: each of its texts is at most 255 characters, percent-encoded.
+const MAX_PURL_BYTES: usize = 16 * 1024;
+
+/// Whether `name` is `disk0`, or lies on it (`disk0/p1`), for one of so many disks.
+pub(super) fn is_of_disks(name: &str, disks: usize) -> bool {
+    let disk = name.split('/').next().unwrap_or(name);
+    let number = disk.strip_prefix("disk").filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    number.and_then(|number| number.parse::<usize>().ok()).is_some_and(|number| number < disks)
+}
+
+/// A row as a worker may tell it.
+pub(super) fn row(mut row: Coverage, disks: usize) -> Result<Coverage, Death> {
+    let is_on_disk = matches!(
+        row.kind,
+        CoverageKind::Disk | CoverageKind::Partition | CoverageKind::Filesystem | CoverageKind::Unallocated
+    );
+    if is_on_disk && !is_of_disks(row.name.as_str(), disks) {
+        return Err(Death::Forgery("it named a disk that is not this machine's"));
+    }
+    row.faults.truncate(Coverage::MAX_FAULTS);
+    row.notes.truncate(MAX_NOTES);
+    row.not_told.truncate(MAX_NOTES);
+    Ok(row)
+}
+
+/// The report as far as it is the worker's to make: what it says of the scan, of snapshots and of the cloud is the parent's.
+pub(super) fn of_worker(mut report: Report, disks: usize) -> Result<Report, Death> {
+    if !report.snapshots.is_empty() || report.cloud.is_some() {
+        return Err(Death::Forgery("it spoke of snapshots, of which it knows nothing"));
+    }
+    let rows = std::mem::take(&mut report.coverage);
+    let cut_rows = rows.len() > MAX_ROWS;
+    report.coverage = rows.into_iter().take(MAX_ROWS).map(|one| row(one, disks)).collect::<Result<_, _>>()?;
+    let is_ours = |location: &Location| is_of_disks(location.volume.as_str(), disks);
+    let packages = report.packages.iter().flat_map(|package| &package.found_in);
+    if !packages.chain(report.findings.iter().map(|finding| &finding.location)).all(is_ours) {
+        return Err(Death::Forgery("it named a disk that is not this machine's"));
+    }
+    if report.packages.iter().any(|package| package.purl.as_str().len() > MAX_PURL_BYTES) {
+        return Err(Death::Nonsense);
+    }
+    let caps = [
+        (cut_rows, "rows", MAX_ROWS),
+        (report.packages.len() > MAX_PACKAGES, "packages", MAX_PACKAGES),
+        (report.findings.len() > MAX_FINDINGS, "findings", MAX_FINDINGS),
+    ];
+    report.packages.truncate(MAX_PACKAGES);
+    report.packages.iter_mut().for_each(|package| package.found_in.truncate(MAX_LOCATIONS));
+    report.findings.truncate(MAX_FINDINGS);
+    report.findings.iter_mut().for_each(|finding| finding.evidence.truncate(MAX_NOTES));
+    report.machine.kernels.truncate(MAX_NAMES);
+    if let Some(os) = &mut report.machine.os {
+        os.id_like.truncate(MAX_NOTES);
+    }
+    report.coverage.extend(caps.into_iter().filter(|(is_over, ..)| *is_over).map(|(_, what, cap)| capped(what, cap)));
+    Ok(report)
+}
+
+/// A row that says that not all of something is in the report.
+fn capped(what: &'static str, cap: usize) -> Coverage {
+    let reason = Reason::words("there are more than a report holds; the rest is left out");
+    let mut row = Coverage::unread(CoverageKind::Scanner, what, Status::Partial, reason);
+    row.push_fault(RowFault {
+        what: Label::new(what),
+        path: None,
+        at: None,
+        claimed: Some(Value::Number(u64::try_from(cap).unwrap_or(u64::MAX))),
+        found: Some(Value::Words(Label::new("more"))),
+    });
+    row
+}
+
+/// The report of a scan: what the workers found out, and what became of them.
+pub(super) fn report(ended: Ended, targets: &[Target], options: &ScanOptions) -> Report {
+    let mut report = empty_report(options, ended.started);
+    let mut rows = ended.kept.dead;
+    if ended.kept.is_cut {
+        rows.push(capped("facts", ended.kept.before.facts.len()));
+    }
+    match ended.done {
+        Ok(Done::Report(told)) => {
+            report.machine = told.machine;
+            report.coverage = told.coverage;
+            report.packages = told.packages;
+            report.findings = told.findings;
+            report.io = told.io;
+        }
+        // Nobody could put together what was found: what was read is told, and that it came to nothing.
+        Ok(Done::Rows(_)) => rows.extend(unconcluded(options, Death::Nonsense)),
+        Err(death) => {
+            report.coverage.extend(ended.kept.looked);
+            report.coverage.extend(ended.kept.before.coverage);
+            report.io.entries = ended.kept.before.entries;
+            rows.extend(unconcluded(options, death));
+        }
+    }
+    report.scan.isolation = Some(Isolation {
+        kernel: DiskText::new(&stillframe_confinement::kernel()),
+        landlock_abi: ended.confined.landlock_abi,
+        seccomp: ended.confined.seccomp,
+        memory_locked: ended.confined.memory_locked,
+        deaths: ended.kept.deaths,
+    });
+    add_rows(&mut report, rows);
+    label(&mut report.coverage, targets);
+    report.scan.finished = jiff::Timestamp::now();
+    report
+}
+
+fn unconcluded(options: &ScanOptions, death: Death) -> Vec<Coverage> {
+    let reason = Reason::because("what was found could not be put together", death.words());
+    let row = |name: &str| Coverage::unread(CoverageKind::Scanner, name, Status::Failed, reason.clone());
+    options.scanners.iter().map(|scanner| row(scanner.name())).collect()
+}
+
+/// The ledger of a survey or listing.
+pub(super) fn rows(ended: Ended, targets: &[Target]) -> Vec<Coverage> {
+    let mut rows = match ended.done {
+        Ok(Done::Rows(rows)) => rows,
+        Ok(Done::Report(_)) | Err(_) => {
+            let mut rows = ended.kept.looked;
+            rows.extend(ended.kept.before.coverage);
+            rows
+        }
+    };
+    rows.extend(ended.kept.dead);
+    crate::scan::order(&mut rows);
+    label(&mut rows, targets);
+    rows
+}
+
+/// What the disks are called is not the worker's to say.
+fn label(rows: &mut [Coverage], targets: &[Target]) {
+    for row in rows.iter_mut().filter(|row| row.kind == CoverageKind::Disk) {
+        let number = row.name.as_str().strip_prefix("disk").and_then(|number| number.parse::<usize>().ok());
+        let target = number.and_then(|number| targets.get(number));
+        row.facts.label = target.map(|target| DiskText::new(&target.label));
+    }
+}

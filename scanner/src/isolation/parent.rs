@@ -1,0 +1,424 @@
+//! The process that starts workers, watches them, and goes on where one dies.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use stillframe_block::{BlockSource, Budget, MemorySource};
+use stillframe_channel::serve;
+
+use super::child::WORD;
+use super::death::Death;
+use super::frame::{self, FrameError, Messages};
+use super::keep::Kept;
+use super::message::{DiskOrder, Done, Job, Message, Order};
+use super::{Bytes, IsolationError, Sandbox, Supervision, Target, accept, descriptors, log};
+use crate::progress::Measured;
+
+/// So many workers may die on the disks of one machine. Then those volumes that were not read are given up.
+const MAX_DEATHS: u64 = 16;
+/// Between looks at the clock.
+const TICK: Duration = Duration::from_millis(50);
+/// What a worker may say in all, without what it lists: a report and the facts that it is made of.
+const MAX_SAID_BYTES: u64 = 512 << 20;
+/// Messages that a worker may send at once, and a second: files with facts, and its heartbeat.
+const MESSAGES_AT_ONCE: u64 = 100_000;
+const MESSAGES_A_SECOND: u64 = 5_000;
+/// Log lines of one worker that are passed on.
+const MAX_LOG_LINES: u64 = 1_000;
+/// How much of standard error is kept: the runtime's last words.
+const LAST_WORDS_BYTES: u64 = 16 * 1024;
+/// Address space beside the cache: for each thread its stack and what the allocator reserves, and for the rest.
+const SPACE_OF_A_THREAD: u64 = 96 << 20;
+const SPACE_OF_THE_REST: u64 = 4 << 30;
+/// For putting facts together, which reads no disk.
+const CONCLUDE_WITHIN: Duration = Duration::from_secs(600);
+
+/// What a worker said that it is confined by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ConfinedBy {
+    pub(super) landlock_abi: Option<u32>,
+    pub(super) seccomp: bool,
+    pub(super) memory_locked: bool,
+}
+
+/// How it ended.
+pub(super) struct Ended {
+    pub(super) started: Timestamp,
+    pub(super) done: Result<Done, Death>,
+    pub(super) kept: Kept,
+    pub(super) confined: ConfinedBy,
+}
+
+/// Has the job done by one worker after another, until one is done or another would die of the same.
+pub(super) fn run(
+    targets: &[Target],
+    job: &Job,
+    budget: Budget,
+    supervision: &Supervision<'_>,
+    out: &mut dyn Write,
+) -> Result<Ended, IsolationError> {
+    let started = Timestamp::now();
+    let mut kept = Kept::default();
+    loop {
+        kept.begin();
+        let mut worker = Running::start(targets, job, budget, supervision, &kept)?;
+        let ended = worker.watch(&mut kept, targets, budget, supervision, out);
+        let confined = worker.confined;
+        let death = match ended {
+            Ok(done) => return Ok(Ended { started, done: Ok(done), kept, confined }),
+            Err(Unfinished::Error(error)) => return Err(error),
+            Err(Unfinished::Died(death)) => death,
+        };
+        tracing::warn!(target: "stillframe", step = ?kept.step(), "a reader ended: {}; the ledger says on what", death.words());
+        if !kept.died(death) || kept.deaths > MAX_DEATHS {
+            return Ok(Ended { started, done: Err(death), kept, confined });
+        }
+        if kept.deaths == MAX_DEATHS {
+            kept.give_up();
+        }
+    }
+}
+
+enum Unfinished {
+    Died(Death),
+    Error(IsolationError),
+}
+
+impl From<Death> for Unfinished {
+    fn from(death: Death) -> Self {
+        Self::Died(death)
+    }
+}
+
+/// A worker that runs. Dropped, it is ended.
+struct Running {
+    process: Child,
+    control: UnixStream,
+    lanes: Vec<UnixStream>,
+    misuse: Arc<Mutex<Option<&'static str>>>,
+    last_words: Option<JoinHandle<Vec<u8>>>,
+    confined: ConfinedBy,
+}
+
+impl Running {
+    fn start(
+        targets: &[Target],
+        job: &Job,
+        budget: Budget,
+        supervision: &Supervision<'_>,
+        kept: &Kept,
+    ) -> Result<Self, IsolationError> {
+        let begin = || -> io::Result<Self> {
+            let (control, theirs) = UnixStream::pair()?;
+            let mut process = Command::new("/proc/self/exe")
+                .arg(WORD)
+                .args(&supervision.worker.arguments)
+                .env_clear()
+                .current_dir("/")
+                // An interrupt from the terminal is for this process to handle.
+                .process_group(0)
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            let last_words = process.stderr.take().map(|stderr| {
+                thread::spawn(move || {
+                    let mut said = Vec::new();
+                    let _ = stderr.take(LAST_WORDS_BYTES).read_to_end(&mut said);
+                    said
+                })
+            });
+            let mut running = Self {
+                process,
+                control,
+                lanes: Vec::new(),
+                misuse: Arc::default(),
+                last_words,
+                confined: ConfinedBy::default(),
+            };
+            running.order(targets, job, budget, supervision, kept)?;
+            Ok(running)
+        };
+        begin().map_err(IsolationError::Start)
+    }
+
+    /// Sends the order, and the descriptors that belong to it.
+    fn order(
+        &mut self,
+        targets: &[Target],
+        job: &Job,
+        budget: Budget,
+        supervision: &Supervision<'_>,
+        kept: &Kept,
+    ) -> io::Result<()> {
+        let threads = supervision.threads.max(1);
+        let is_here = |target: &&Target| matches!(target.bytes, Bytes::Here(_));
+        // One more than threads: the heartbeat asks for nothing, but whoever hints must not wait for one that reads.
+        let lanes = if targets.iter().any(|target| is_here(&target)) { threads.saturating_add(1) } else { 0 };
+        let thread_count = u64::try_from(threads).unwrap_or(u64::MAX);
+        let volumes = u64::try_from(targets.len()).unwrap_or(u64::MAX).saturating_mul(8);
+        let order = Order {
+            job: job.clone(),
+            disks: targets.iter().map(disk_order).collect(),
+            lanes,
+            threads,
+            cache_bytes: supervision.cache_bytes,
+            address_space_bytes: SPACE_OF_THE_REST
+                .saturating_add(supervision.cache_bytes)
+                .saturating_add(SPACE_OF_A_THREAD.saturating_mul(thread_count)),
+            cpu_seconds: budget.time.as_secs().saturating_mul(thread_count).saturating_mul(volumes).max(60),
+            log_level: log::wanted(),
+            before: kept.before.clone(),
+        };
+        frame::write(&mut &self.control, &order)?;
+        let mut theirs = Vec::new();
+        for _ in 0..lanes {
+            let (one, other) = UnixStream::pair()?;
+            self.lanes.push(one);
+            theirs.push(other);
+        }
+        let files = targets.iter().filter_map(|target| match &target.bytes {
+            Bytes::File(file) => Some(file.as_fd()),
+            Bytes::Here(_) => None,
+        });
+        let all: Vec<BorrowedFd<'_>> = files.chain(theirs.iter().map(AsFd::as_fd)).collect();
+        descriptors::send(&self.control, &all)
+    }
+
+    /// Answers questions about disks, each lane on a thread of its own. Not before the worker is confined.
+    fn serve(&mut self, targets: &[Target]) {
+        let disks: Arc<[Arc<dyn BlockSource>]> = targets.iter().map(served).collect();
+        for lane in self.lanes.drain(..) {
+            let (disks, misuse) = (disks.clone(), self.misuse.clone());
+            thread::spawn(move || {
+                if let Err(what) = serve(&lane, &disks) {
+                    misuse.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what.0);
+                }
+            });
+        }
+    }
+
+    /// Listens until it is done or must be given up.
+    fn watch(
+        &mut self,
+        kept: &mut Kept,
+        targets: &[Target],
+        budget: Budget,
+        supervision: &Supervision<'_>,
+        out: &mut dyn Write,
+    ) -> Result<Done, Unfinished> {
+        let control = self.control.try_clone().map_err(|error| Unfinished::Error(IsolationError::Start(error)))?;
+        // A socket that is open takes a time that is not zero.
+        let _ = control.set_read_timeout(Some(TICK));
+        let mut messages = Messages::new(control);
+        let mut clock = Clock::new(budget, supervision);
+        let mut traffic = Traffic::default();
+        loop {
+            if !(supervision.is_wanted)() {
+                return Err(Unfinished::Error(IsolationError::Stopped));
+            }
+            if let Some(what) = *self.misuse.lock().unwrap_or_else(PoisonError::into_inner) {
+                return Err(Death::Forgery(what).into());
+            }
+            clock.check()?;
+            traffic.check(messages.received)?;
+            let message = match messages.next::<Message>() {
+                Ok(None) => continue,
+                Ok(Some(message)) => message,
+                Err(FrameError::Closed) => return Err(self.ended().into()),
+                Err(FrameError::TooLong | FrameError::Malformed) => return Err(Death::Nonsense.into()),
+            };
+            clock.heard();
+            traffic.count();
+            match message {
+                Message::Confined { landlock_abi, seccomp, memory_locked } => {
+                    self.confined = ConfinedBy { landlock_abi, seccomp, memory_locked };
+                    self.judge(supervision.sandbox)?;
+                    self.serve(targets);
+                }
+                Message::NotConfined(what) => {
+                    return Err(Unfinished::Error(IsolationError::NotConfined { what: what.chars().take(200).collect() }));
+                }
+                Message::Progress { stage, entries, files_read, files_wanted, bytes } => {
+                    show(supervision, targets, stage, [entries, files_read, files_wanted], bytes);
+                }
+                Message::Listing(lines) => {
+                    traffic.listed = traffic.listed.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+                    out.write_all(lines.as_bytes())
+                        .map_err(|error| Unfinished::Error(IsolationError::Write(error)))?;
+                }
+                Message::Log { level, line } => {
+                    traffic.log_lines = traffic.log_lines.saturating_add(1);
+                    if traffic.log_lines <= MAX_LOG_LINES {
+                        log::relay(level, &line);
+                    }
+                }
+                Message::Panicked => return Err(Death::Panic.into()),
+                Message::Done(done) => return Ok(accepted(done, targets.len())?),
+                Message::Step(step) => {
+                    clock.begin(&step);
+                    kept.take(Message::Step(step), targets.len())?;
+                }
+                told => kept.take(told, targets.len())?,
+            }
+        }
+    }
+
+    /// Whether it is confined as far as was required.
+    fn judge(&self, sandbox: Sandbox) -> Result<(), Unfinished> {
+        let missing = match (self.confined.landlock_abi, self.confined.seccomp) {
+            (Some(_), true) => return Ok(()),
+            (None, true) => "this kernel has no Landlock",
+            (Some(_), false) => "this kernel cannot filter system calls",
+            (None, false) => "this kernel has neither Landlock nor a filter of system calls",
+        };
+        match sandbox {
+            Sandbox::Required => Err(Unfinished::Error(IsolationError::NotConfined { what: missing.to_owned() })),
+            Sandbox::Auto | Sandbox::Off => {
+                tracing::info!(target: "stillframe", "the process that reads disks is less confined: {missing}");
+                Ok(())
+            }
+        }
+    }
+
+    /// What it ended of.
+    fn ended(&mut self) -> Death {
+        // It closed its channel: it is ending, or it hides.
+        let until = Instant::now().checked_add(Duration::from_secs(5));
+        let status = loop {
+            match self.process.try_wait() {
+                Ok(Some(status)) => break Some(status),
+                Ok(None) if until.is_some_and(|until| Instant::now() < until) => thread::sleep(Duration::from_millis(5)),
+                Ok(None) | Err(_) => break None,
+            }
+        };
+        let Some(status) = status else { return Death::NoAnswer };
+        let said = self.last_words.take().and_then(|said| said.join().ok()).unwrap_or_default();
+        Death::of(status, &said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn disk_order(target: &Target) -> DiskOrder {
+    match &target.bytes {
+        Bytes::File(_) => DiskOrder::File,
+        Bytes::Here(source) => {
+            DiskOrder::Lane { len_bytes: source.len_bytes(), wants_hints: source.wants_hints() }
+        }
+    }
+}
+
+/// Disks that the worker reads by itself are not served.
+fn served(target: &Target) -> Arc<dyn BlockSource> {
+    match &target.bytes {
+        Bytes::File(_) => Arc::new(MemorySource(Vec::new())),
+        Bytes::Here(source) => source.clone(),
+    }
+}
+
+fn accepted(done: Done, disks: usize) -> Result<Done, Death> {
+    Ok(match done {
+        Done::Report(report) => Done::Report(Box::new(accept::of_worker(*report, disks)?)),
+        Done::Rows(rows) if rows.len() > accept::MAX_ROWS => return Err(Death::Flood),
+        Done::Rows(rows) => {
+            Done::Rows(rows.into_iter().map(|row| accept::row(row, disks)).collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+/// Shows how far the worker says it is. What reading elsewhere costs is measured here.
+fn show(supervision: &Supervision<'_>, targets: &[Target], stage: String, counts: [u64; 3], bytes: u64) {
+    let stage: String = stage.chars().filter(|character| !character.is_control()).take(120).collect();
+    supervision.progress.set_stage(stage);
+    supervision.progress.set_counts(counts);
+    if targets.iter().all(|target| matches!(target.bytes, Bytes::File(_))) {
+        supervision.progress.measure(move || Measured { bytes, note: None });
+    }
+}
+
+/// When it must have said something, and when it must be done with what it is at.
+struct Clock {
+    silence: Duration,
+    grace: Duration,
+    budget: Duration,
+    heard: Instant,
+    begun: Instant,
+    within: Duration,
+}
+
+impl Clock {
+    fn new(budget: Budget, supervision: &Supervision<'_>) -> Self {
+        let (now, worker) = (Instant::now(), &supervision.worker);
+        Self {
+            silence: worker.silence,
+            grace: worker.grace,
+            budget: budget.time,
+            heard: now,
+            begun: now,
+            // To be confined and to say its first step.
+            within: worker.silence,
+        }
+    }
+
+    fn heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    fn begin(&mut self, step: &super::message::StepTold) {
+        let within = if *step == super::message::StepTold::Conclude { CONCLUDE_WITHIN } else { self.budget };
+        self.within = within.saturating_add(self.grace);
+        self.begun = Instant::now();
+    }
+
+    fn check(&self) -> Result<(), Death> {
+        if self.begun.elapsed() > self.within {
+            return Err(Death::Deadline);
+        }
+        if self.heard.elapsed() > self.silence {
+            return Err(Death::Silence);
+        }
+        Ok(())
+    }
+}
+
+/// How much it says.
+struct Traffic {
+    since: Instant,
+    messages: u64,
+    listed: u64,
+    log_lines: u64,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self { since: Instant::now(), messages: 0, listed: 0, log_lines: 0 }
+    }
+}
+
+impl Traffic {
+    fn count(&mut self) {
+        self.messages = self.messages.saturating_add(1);
+    }
+
+    fn check(&self, received: u64) -> Result<(), Death> {
+        let seconds = self.since.elapsed().as_secs();
+        let messages = MESSAGES_AT_ONCE.saturating_add(MESSAGES_A_SECOND.saturating_mul(seconds));
+        // A listing as JSON is at most six times as long as its text.
+        let bytes = MAX_SAID_BYTES.saturating_add(self.listed.saturating_mul(6));
+        if self.messages > messages || received > bytes { Err(Death::Flood) } else { Ok(()) }
+    }
+}
