@@ -71,7 +71,7 @@ impl Cloud {
 
     /// The program, with this cloud and nothing else of the environment. Its state directory is `state` of the folder.
     pub fn stillframe(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stillframe"));
+        let mut command = Command::new(crate::PROGRAM);
         command
             .env_clear()
             .env("XDG_STATE_HOME", self.path("state"))

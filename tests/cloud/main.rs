@@ -9,6 +9,9 @@
     reason = "a test fails by panicking"
 )]
 
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_stillframe");
+
 mod faults;
 mod harness;
 mod kill;

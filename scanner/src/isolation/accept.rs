@@ -93,6 +93,7 @@ fn capped(what: &'static str, cap: usize) -> Coverage {
 /// The report of a scan: what the workers found out, and what became of them.
 pub(super) fn report(ended: Ended, targets: &[Target], options: &ScanOptions) -> Report {
     let mut report = empty_report(options, ended.started);
+    let death = ended.done.as_ref().err().copied();
     let mut rows = ended.kept.dead;
     if ended.kept.is_cut {
         rows.push(capped("facts", ended.kept.before.facts.len()));
@@ -100,14 +101,17 @@ pub(super) fn report(ended: Ended, targets: &[Target], options: &ScanOptions) ->
     match ended.done {
         Ok(Done::Report(told)) => {
             report.machine = told.machine;
+            // Rows of volumes are kept as they were told when each was read: a later worker cannot change them.
             report.coverage = told.coverage;
+            report.coverage.retain(|row| row.kind != CoverageKind::Filesystem);
+            report.coverage.extend(ended.kept.before.coverage);
             report.packages = told.packages;
             report.findings = told.findings;
             report.io = told.io;
         }
-        // Nobody could put together what was found: what was read is told, and that it came to nothing.
-        Ok(Done::Rows(_)) => rows.extend(unconcluded(options, Death::Nonsense)),
-        Err(death) => {
+        // Nobody put together what was found: what was read is told, and that it came to nothing.
+        done => {
+            let death = done.err().unwrap_or(Death::Nonsense);
             report.coverage.extend(ended.kept.looked);
             report.coverage.extend(ended.kept.before.coverage);
             report.io.entries = ended.kept.before.entries;
@@ -121,10 +125,34 @@ pub(super) fn report(ended: Ended, targets: &[Target], options: &ScanOptions) ->
         memory_locked: ended.confined.memory_locked,
         deaths: ended.kept.deaths,
     });
+    let cause = death.map_or("it did not say that it was", Death::words);
+    rows.extend(untold(&report.coverage, &rows, targets.len(), cause));
+    rows.extend(unsearched(&report.coverage, &rows, options));
     add_rows(&mut report, rows);
     label(&mut report.coverage, targets);
     report.scan.finished = jiff::Timestamp::now();
     report
+}
+
+/// A row for each disk that no row is about: whoever says nothing of a disk has not read it.
+fn untold(told: &[Coverage], more: &[Coverage], disks: usize, cause: &'static str) -> Vec<Coverage> {
+    let is_told = |name: &str| {
+        let is_of = |row: &Coverage| row.name.as_str().split('/').next() == Some(name);
+        told.iter().chain(more).any(is_of)
+    };
+    let names = (0..disks).map(|number| format!("disk{number}")).filter(|name| !is_told(name));
+    let reason = Reason::because("it was not read", cause);
+    names.map(|name| Coverage::unread(CoverageKind::Disk, &*name, Status::Failed, reason.clone())).collect()
+}
+
+/// A row for each scanner that no row is about.
+fn unsearched(told: &[Coverage], more: &[Coverage], options: &ScanOptions) -> Vec<Coverage> {
+    let is_told = |name: &str| {
+        told.iter().chain(more).any(|row| row.kind == CoverageKind::Scanner && row.name.as_str() == name)
+    };
+    let names = options.scanners.iter().map(|scanner| scanner.name()).filter(|name| !is_told(name));
+    let reason = Reason::words("nothing was said of what it found");
+    names.map(|name| Coverage::unread(CoverageKind::Scanner, name, Status::Failed, reason.clone())).collect()
 }
 
 fn unconcluded(options: &ScanOptions, death: Death) -> Vec<Coverage> {
@@ -135,6 +163,7 @@ fn unconcluded(options: &ScanOptions, death: Death) -> Vec<Coverage> {
 
 /// The ledger of a survey or listing.
 pub(super) fn rows(ended: Ended, targets: &[Target]) -> Vec<Coverage> {
+    let death = ended.done.as_ref().err().copied();
     let mut rows = match ended.done {
         Ok(Done::Rows(rows)) => rows,
         Ok(Done::Report(_)) | Err(_) => {
@@ -144,6 +173,8 @@ pub(super) fn rows(ended: Ended, targets: &[Target]) -> Vec<Coverage> {
         }
     };
     rows.extend(ended.kept.dead);
+    let cause = death.map_or("it did not say that it was", Death::words);
+    rows.extend(untold(&rows, &[], targets.len(), cause));
     crate::scan::order(&mut rows);
     label(&mut rows, targets);
     rows

@@ -44,7 +44,7 @@ pub fn is_worker() -> bool {
 pub struct Behaviour<'b> {
     /// Called when the process is confined, before it reads a disk. `true` where it did all that the worker was to do.
     pub confined: &'b dyn Fn(&Confined) -> bool,
-    /// Called before each event is told.
+    /// Called when an event was told, before what it tells of goes on.
     pub event: &'b (dyn Fn(&Event<'_>) + Sync),
 }
 
@@ -180,8 +180,8 @@ fn work(
     let progress = Progress::default();
     let has_ended = AtomicBool::new(false);
     let journal = |event: Event<'_>| {
+        tell(speaker, &event);
         (behaviour.event)(&event);
-        tell(speaker, event);
     };
     thread::scope(|scope| {
         let telling = scope.spawn(|| heartbeat(speaker, &progress, disks, &has_ended));
@@ -214,8 +214,8 @@ fn perform(order: Order, disks: &[Disk], progress: &Progress, journal: &Journal<
     }
 }
 
-fn tell(speaker: &Speaker, event: Event<'_>) {
-    speaker.say(&match event {
+fn tell(speaker: &Speaker, event: &Event<'_>) {
+    speaker.say(&match *event {
         Event::Step(step) => Message::Step(step.into()),
         Event::Met { volumes, coverage } => Message::Met {
             volumes: volumes.iter().map(crate::layout::Volume::row).collect(),

@@ -54,7 +54,7 @@ impl Kept {
                 if volumes.len() > MAX_VOLUMES || coverage.len() > accept::MAX_ROWS {
                     return Err(Death::Flood);
                 }
-                for row in volumes {
+                for row in volumes.into_iter().filter(|row| !self.before.is_ended(row.name.as_str())) {
                     let row = accept::row(row, disks)?;
                     self.met.insert(row.name.as_str().to_owned(), row);
                 }
@@ -90,14 +90,15 @@ impl Kept {
     }
 
     fn take_step(&mut self, step: StepTold, disks: usize) -> Result<(), Death> {
-        let (name, is_known) = match &step {
-            StepTold::Look(disk) => (Some(disk), accept::is_of_disks(disk, disks)),
+        // What is dead or was read is not among those that were met.
+        let is_known = match &step {
+            StepTold::Look(disk) => accept::is_of_disks(disk, disks) && !self.before.dead_disks.contains(disk),
             StepTold::Open(volume) | StepTold::Mount(volume) | StepTold::Read(volume) => {
-                (Some(volume), self.met.contains_key(volume))
+                self.met.contains_key(volume)
             }
-            StepTold::Conclude => (None, true),
+            StepTold::Conclude => true,
         };
-        if !is_known || name.is_some_and(|name| self.before.is_ended(name)) {
+        if !is_known {
             return Err(Death::Forgery("it named a volume that it had not met"));
         }
         // Mounting comes back to the root for its table; everything else is done once, or a loop would never meet a deadline.
@@ -117,6 +118,11 @@ impl Kept {
             true => Ok(row),
             false => Err(Death::Forgery("it named a volume that it had not met")),
         }
+    }
+
+    /// Whether all volumes that were met were read.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.met.is_empty()
     }
 
     /// Books a death on what the worker was at. `false` where nothing is left to leave out, so that another would die the

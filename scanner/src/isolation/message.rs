@@ -1,6 +1,7 @@
 //! What the two processes say to each other. Plain data, as JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -201,6 +202,19 @@ impl From<Step<'_>> for StepTold {
             Step::Mount(volume) => Self::Mount(volume.to_owned()),
             Step::Read(volume) => Self::Read(volume.to_owned()),
             Step::Conclude => Self::Conclude,
+        }
+    }
+}
+
+impl fmt::Display for StepTold {
+    /// `reading disk0/p1`. The name is known by then to be one of this machine's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Look(disk) => write!(f, "looking at {disk}"),
+            Self::Open(volume) => write!(f, "opening {volume}"),
+            Self::Mount(volume) => write!(f, "looking for a system on {volume}"),
+            Self::Read(volume) => write!(f, "reading {volume}"),
+            Self::Conclude => f.write_str("drawing conclusions"),
         }
     }
 }

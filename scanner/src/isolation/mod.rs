@@ -32,7 +32,7 @@ use stillframe_model::{Coverage, Report};
 
 pub use child::{Behaviour, Confined, is_worker, worker};
 pub use death::Death;
-pub use message::{Done, Message};
+pub use message::{Done, Message, StepTold};
 
 use crate::Disk;
 use crate::files::FilesOptions;

@@ -76,7 +76,8 @@ pub(super) fn run(
             Err(Unfinished::Error(error)) => return Err(error),
             Err(Unfinished::Died(death)) => death,
         };
-        tracing::warn!(target: "stillframe", step = ?kept.step(), "a reader ended: {}; the ledger says on what", death.words());
+        let step = kept.step().map_or_else(|| "at its start".to_owned(), ToString::to_string);
+        tracing::warn!(target: "stillframe", "a reader ended {step}: {}", death.words());
         if !kept.died(death) || kept.deaths > MAX_DEATHS {
             return Ok(Ended { started, done: Err(death), kept, confined });
         }
@@ -261,7 +262,12 @@ impl Running {
                     }
                 }
                 Message::Panicked => return Err(Death::Panic.into()),
-                Message::Done(done) => return Ok(accepted(done, targets.len())?),
+                Message::Done(done) => {
+                    if matches!(done, Done::Report(_)) && !kept.has_read_all() {
+                        return Err(Death::Forgery("it did not read all that it met").into());
+                    }
+                    return Ok(accepted(done, targets.len())?);
+                }
                 Message::Step(step) => {
                     clock.begin(&step);
                     kept.take(Message::Step(step), targets.len())?;
@@ -370,7 +376,7 @@ impl Clock {
             heard: now,
             begun: now,
             // To be confined and to say its first step.
-            within: worker.silence,
+            within: worker.silence.saturating_mul(2),
         }
     }
 

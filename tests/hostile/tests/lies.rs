@@ -1,0 +1,137 @@
+//! Readers that lie, flood or hide: what they say is not believed, and waiting for them ends.
+
+use std::time::{Duration, Instant};
+
+use crate::offline::{Machine, Scanned};
+
+fn lie(what: &str, words: &str) -> Scanned {
+    lie_to(&Machine::new(), what, words)
+}
+
+fn lie_to(machine: &Machine, what: &str, words: &str) -> Scanned {
+    let begun = Instant::now();
+    let scanned = machine.scan_with(&format!("confined={what}"), &["--volume-deadline", "1"]);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {:?}", begun.elapsed());
+    assert_eq!(scanned.code, 2, "{what}: {}", scanned.err);
+    assert_eq!(scanned.report["scan"]["complete"], false, "{what}");
+    let (status, reason) = scanned.status("disk", "disk0");
+    assert_eq!(status, "failed", "{what}");
+    assert!(reason.ends_with(words), "{what}: {reason}\n{}", scanned.err);
+    // One line for the log, whatever was sent.
+    assert_eq!(scanned.err.lines().count(), 1, "{what}: {}", scanned.err);
+    for forged in ["forged", "/etc", ".aws", "snap-", "i-0123", "disk7"] {
+        assert!(!scanned.report.to_string().contains(forged), "{what}: {:#}", scanned.report);
+    }
+    scanned
+}
+
+#[test]
+fn a_message_of_four_gib_is_not_waited_for() {
+    lie("four gib", "it sent what is no message");
+}
+
+#[test]
+fn what_is_no_message_ends_it() {
+    lie("garbage", "it sent what is no message");
+}
+
+#[test]
+fn who_floods_the_channel_is_ended() {
+    lie_to(&Machine::patient(), "flood", "it sent more than a scan has to say");
+}
+
+#[test]
+fn who_sends_progress_for_ever_is_ended() {
+    lie("progress for ever", "the time limit has passed");
+}
+
+#[test]
+fn who_never_answers_is_ended() {
+    lie("sleep", "it did not answer");
+}
+
+#[test]
+fn who_closes_early_and_stays_is_ended() {
+    lie("close", "it ended without an answer");
+}
+
+#[test]
+fn a_disk_of_another_machine_is_a_forgery() {
+    lie("other disk", "it named a disk that is not this machine's");
+}
+
+#[test]
+fn a_finding_on_the_host_is_a_forgery() {
+    lie("host path", "it named a disk that is not this machine's");
+}
+
+#[test]
+fn a_package_of_another_machine_is_a_forgery() {
+    lie("other machine", "it named a disk that is not this machine's");
+}
+
+#[test]
+fn snapshots_are_not_for_it_to_name() {
+    lie("snapshots", "it spoke of snapshots, of which it knows nothing");
+}
+
+#[test]
+fn a_volume_that_was_not_met_is_a_forgery() {
+    lie("unmet volume", "it named a volume that it had not met");
+}
+
+#[test]
+fn steps_do_not_begin_again() {
+    let scanned = Machine::new().scan("confined=same step");
+    assert_eq!(scanned.code, 2);
+    let (status, reason) = scanned.status("disk", "disk0");
+    assert_eq!(status, "failed");
+    assert!(reason.ends_with("it did the same thing twice"), "{reason}");
+}
+
+#[test]
+fn what_the_scan_and_the_disks_are_called_is_not_for_it_to_say() {
+    let scanned = Machine::new().scan("confined=disk label");
+    assert_eq!(scanned.row("disk", "disk0")["label"], "debian-gpt-ext4.img");
+    let text = scanned.report.to_string();
+    assert!(!text.contains("credentials") && !text.contains("forged"), "{text}");
+    assert_eq!(scanned.report["scan"]["tool"]["name"], "stillframe");
+    assert_eq!(scanned.report["scan"]["user_paths_masked"], true);
+    // It told of one disk of two, and nothing of what is on it.
+    assert_eq!(scanned.code, 2, "{:#}", scanned.report["coverage"]);
+}
+
+#[test]
+fn an_answer_counts_once() {
+    let scanned = Machine::new().scan("confined=twice");
+    assert_eq!(scanned.code, 2, "{:#}", scanned.report["coverage"]);
+    assert_eq!(scanned.deaths(), 0);
+}
+
+#[test]
+fn an_answer_to_something_else_is_none() {
+    let scanned = Machine::new().scan("confined=other answer");
+    assert_eq!(scanned.code, 2);
+    assert_eq!(scanned.status("scanner", "inventory").0, "failed");
+}
+
+#[test]
+fn more_findings_than_a_report_holds_are_cut_and_told() {
+    let scanned = Machine::patient().scan("confined=many findings");
+    assert_eq!(scanned.report["findings"].as_array().unwrap().len(), 100_000);
+    let (status, reason) = scanned.status("scanner", "findings");
+    assert_eq!(status, "partial");
+    assert_eq!(reason, "there are more than a report holds; the rest is left out");
+    assert_eq!(scanned.code, 2);
+}
+
+#[test]
+fn its_log_lines_are_bounded_and_draw_nothing() {
+    let machine = Machine::new();
+    let mut command = machine.command("confined=log flood", &["scan", "image", "--format", "json"]);
+    let output = command.arg(machine.image(0)).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(!err.contains('\u{1b}'), "{}", &err[..300]);
+    assert!(err.lines().count() <= 1002 && err.len() < 4 << 20, "{} lines of {} bytes", err.lines().count(), err.len());
+    assert_eq!(output.status.code(), Some(2));
+}
