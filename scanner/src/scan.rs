@@ -8,13 +8,13 @@ use stillframe_block::{Budget, BudgetSource, ReadError};
 use stillframe_detectors::{Detector, Fact, Matcher, Sourced, catalog, conclude};
 use stillframe_fs::{FsError, ReadOnlyFs};
 use stillframe_model::{
-    Coverage, CoverageKind, DiskText, FingerprintKey, Io, Label, Machine, PathView, REPORT_SCHEMA, Reason, Report,
-    Scan, Scanner, ShownPath, Status, Tool,
+    Coverage, CoverageKind, DiskText, FingerprintKey, Io, Label, Machine, PathView, REPORT_SCHEMA, Reason,
+    Report, Scan, Scanner, ShownPath, Status, Tool,
 };
 
 use crate::Disk;
-use crate::journal::{Event, Findings, Journal, Step};
 use crate::deliver::{FilesystemDelivery, Finder};
+use crate::journal::{Event, Findings, Journal, Step};
 use crate::layout::{Volume, layout};
 use crate::mount::Mounts;
 use crate::progress::Progress;
@@ -127,7 +127,9 @@ pub fn scan_on(
     let volumes = layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)).collect();
     let opened = open_all(volumes, options.budget, journal, &mut coverage);
     let mounts = match before.mounts {
-        Some(known) => opened.iter().map(|one| known.get(&one.volume.name).cloned().unwrap_or_default()).collect(),
+        Some(known) => {
+            opened.iter().map(|one| known.get(&one.volume.name).cloned().unwrap_or_default()).collect()
+        }
         None => {
             let found = mounts(&opened, journal);
             let names = opened.iter().map(|one| one.volume.name.clone());
@@ -144,7 +146,8 @@ pub fn scan_on(
         let name = &volume.volume.name;
         progress.set_stage(format!("reading {name} ({})", volume.fs.description().kind));
         journal(Event::Step(Step::Read(name)));
-        let reading = Reading { volume, mounts, detectors: &detectors, matcher: &matcher, options, progress, journal };
+        let reading =
+            Reading { volume, mounts, detectors: &detectors, matcher: &matcher, options, progress, journal };
         let (row, found, walked) = reading.run();
         journal(Event::Read { row: &row, entries: walked });
         coverage.push(row);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
-use stillframe_bytes::Fault;
 use serde::{Deserialize, Serialize};
+use stillframe_bytes::Fault;
 use stillframe_fs::{DirEntry, FileId, FileKind, FsError, ReadOnlyFs};
 
 /// How far a walk goes.

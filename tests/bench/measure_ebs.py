@@ -15,7 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from measure import environment, machine, shown, spread, write
+from measure import Memory, environment, machine, shown, spread, write
 
 LATENCIES_MS = (20, 100)
 SNAPSHOT = "snap-0123456789abcdef0"
@@ -85,21 +85,13 @@ def cloud_environment(work, url):
 
 
 def run(command, work, url, output=subprocess.DEVNULL):
-    """Wall time in seconds and peak memory in MiB."""
-    numbers = work / "time"
-    timed = ["/usr/bin/time", "--format", "%M", "--output", numbers, "--quiet", *command]
+    """Wall time in seconds, and the peak memory of all its processes in MiB."""
     began = time.perf_counter()
-    done = subprocess.run(
-        [str(word) for word in timed],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        env=cloud_environment(work, url),
-        check=False,
-    )
+    code, peak = Memory.of(command, cloud_environment(work, url), output)
     wall = time.perf_counter() - began
-    if done.returncode != 0:
-        sys.exit(f"error: {shown_plain(command)} ended with {done.returncode}\nhint: run it alone")
-    return wall, float(numbers.read_text()) / 1024
+    if code != 0:
+        sys.exit(f"error: {shown_plain(command)} ended with {code}\nhint: run it alone")
+    return wall, peak
 
 
 def shown_plain(command):

@@ -23,11 +23,12 @@ fi
 tests/setup.sh peers
 tests/venv.sh "$target/bench-venv" tests/bench/requirements.txt
 cargo build --release --locked --package stillframe-scanner --package stillframe-fake-aws
+cargo build --release --locked --package stillframe-channel --example channel_rate
 
 missed=0
 python3 tests/bench/measure.py --bench "$bench" --work "$target/bench-work" --runs "${1:-5}" \
   --stillframe "$target/release/stillframe" --trivy "$target/bench-venv/bin/trivy" \
-  ${BENCH_WRITE:+--write docs/benchmarks.md} || missed=1
+  --channel-rate "$target/release/examples/channel_rate" ${BENCH_WRITE:+--write docs/benchmarks.md} || missed=1
 python3 tests/bench/measure_ebs.py --bench "$bench" --work "$target/bench-work" --runs "${1:-5}" \
   --stillframe "$target/release/stillframe" --trivy "$target/bench-venv/bin/trivy" \
   --fake "$target/release/fake-aws" ${BENCH_WRITE:+--write docs/benchmarks.md} || missed=1

@@ -11,6 +11,9 @@
     reason = "a test fails by panicking"
 )]
 
+/// The program that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_stillframe");
+
 mod accounts;
 mod bad_input;
 #[path = "../cloud/harness.rs"]

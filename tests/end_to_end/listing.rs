@@ -104,7 +104,7 @@ pub fn corpus_image(place: &Place, packed: &Path) -> PathBuf {
 /// The filesystems on an image, for reading them through the library.
 pub fn volumes(image: &Path) -> Vec<Volume> {
     let disks = Disk::open_all(&[image], 32 << 20).unwrap();
-    layout(&disks, &[]).volumes
+    layout(&disks, &[], &[], &|_| {}).volumes
 }
 
 /// Every file of a filesystem by its path. What cannot be read is left out.

@@ -43,7 +43,8 @@ fn run_within(
     let view = PathView::Masked(&key);
     let budget = &BudgetSource::new(Arc::new(MemorySource::default()), budget);
     let progress = &progress;
-    let delivery = FilesystemDelivery { fs, volume: "disk0", detectors, budget, view, progress };
+    let delivery =
+        FilesystemDelivery { fs, volume: "disk0", detectors, budget, view, progress, journal: &|_| {} };
     let harvest = delivery.run(finder.into_wanted());
     (outcome, harvest)
 }

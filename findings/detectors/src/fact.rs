@@ -175,11 +175,8 @@ mod tests {
     #[test]
     fn a_fact_that_went_to_another_process_is_the_same() {
         let key = FingerprintKey::new([1; 32]);
-        let location = Location::in_volume("disk0/p1", "ext4").at(
-            b"/home/alice/x",
-            Some(1000),
-            PathView::Masked(&key),
-        );
+        let location =
+            Location::in_volume("disk0/p1", "ext4").at(b"/home/alice/x", Some(1000), PathView::Masked(&key));
         let limit = FsError::Limit { what: "packages", cap: 7 };
         let parsed = Parsed {
             packages: vec![OsPackage { name: "curl".into(), version: "8".into(), ..OsPackage::default() }],
@@ -188,8 +185,12 @@ mod tests {
             stopped_by: Some(limit),
             ..Parsed::default()
         };
-        let database = PackageDatabase::new(DatabaseKind::Dpkg, Ok(parsed))
-            .with_fault_beside(&Fault::new("write-ahead log", 0, "applied", "not readable"));
+        let database = PackageDatabase::new(DatabaseKind::Dpkg, Ok(parsed)).with_fault_beside(&Fault::new(
+            "write-ahead log",
+            0,
+            "applied",
+            "not readable",
+        ));
         assert!(!database.is_complete() && database.faults.len() == 2);
         let fact = Sourced { path: b"/x/\xff".to_vec(), location, system: 1, what: Fact::Packages(database) };
         let json = serde_json::to_vec(&fact).unwrap();

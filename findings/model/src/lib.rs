@@ -30,8 +30,8 @@ pub use package::{Package, PackageKind};
 pub use path::{PathView, ShownPath, escape_path};
 pub use purl::Purl;
 pub use report::{
-    CloudCalls, CloudCost, CloudLimits, CloudUse, DataLocality, Io, Isolation, REPORT_SCHEMA, Report, Scan, Scanner,
-    SnapshotFate, SnapshotReceipt, Tool,
+    CloudCalls, CloudCost, CloudLimits, CloudUse, DataLocality, Io, Isolation, REPORT_SCHEMA, Report, Scan,
+    Scanner, SnapshotFate, SnapshotReceipt, Tool,
 };
 pub use sensitive::Sensitive;
 pub use text::{DiskText, Label, MAX_TEXT_CHARS};

@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_text_read_back_is_the_same() {
-        let texts = ["web01".to_owned(), "é".repeat(255), "é".repeat(256), "\u{1b}".repeat(300), "…".repeat(300)];
+        let texts =
+            ["web01".to_owned(), "é".repeat(255), "é".repeat(256), "\u{1b}".repeat(300), "…".repeat(300)];
         for text in texts {
             let once = DiskText::new(&text);
             assert!(once.as_str().chars().count() <= MAX_TEXT_CHARS + 1, "{text}");

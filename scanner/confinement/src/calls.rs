@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use libc::c_long;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
 };
 
 use crate::Error;
@@ -118,7 +119,8 @@ fn answering() -> Result<Vec<BpfProgram>, Error> {
 }
 
 fn ending() -> Result<BpfProgram, Error> {
-    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
+        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     // What the first filters answer never gets here with another result: the strictest action counts, and that of this
     // filter must not be it.
     rules.extend(ANSWERED.iter().map(|(call, _)| (*call, Vec::new())));
@@ -128,7 +130,8 @@ fn ending() -> Result<BpfProgram, Error> {
     }
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     rules.insert(libc::SYS_clone, vec![rule(vec![word(0, SeccompCmpOp::MaskedEq(thread), thread)?])?]);
-    let of_a_file = [libc::F_GETFD, libc::F_GETFL].map(|command| word(1, SeccompCmpOp::Eq, u64::from(command.unsigned_abs())));
+    let of_a_file = [libc::F_GETFD, libc::F_GETFL]
+        .map(|command| word(1, SeccompCmpOp::Eq, u64::from(command.unsigned_abs())));
     rules.insert(libc::SYS_fcntl, one_of(of_a_file)?);
     let names = [NAME_A_THREAD, NAME_MEMORY].map(|option| word(0, SeccompCmpOp::Eq, option));
     rules.insert(libc::SYS_prctl, one_of(names)?);
@@ -138,7 +141,9 @@ fn ending() -> Result<BpfProgram, Error> {
     compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)
 }
 
-fn one_of<const N: usize>(conditions: [Result<SeccompCondition, Error>; N]) -> Result<Vec<SeccompRule>, Error> {
+fn one_of<const N: usize>(
+    conditions: [Result<SeccompCondition, Error>; N],
+) -> Result<Vec<SeccompRule>, Error> {
     conditions.into_iter().map(|condition| rule(vec![condition?])).collect()
 }
 
@@ -157,9 +162,7 @@ fn compile(
     matched: SeccompAction,
 ) -> Result<BpfProgram, Error> {
     let machine = TargetArch::try_from(std::env::consts::ARCH).map_err(failed)?;
-    SeccompFilter::new(rules, otherwise, matched, machine)
-        .and_then(BpfProgram::try_from)
-        .map_err(failed)
+    SeccompFilter::new(rules, otherwise, matched, machine).and_then(BpfProgram::try_from).map_err(failed)
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -44,3 +44,53 @@ fn version(status: LandlockStatus) -> Option<u32> {
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    use std::thread;
+
+    use super::*;
+
+    /// Landlock by itself: the filter of system calls, which the hostile readers of `tests/hostile` meet first, is not in
+    /// force here. A thread restricts itself alone.
+    #[test]
+    fn a_restricted_thread_reaches_nothing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap();
+        let name = SocketAddr::from_abstract_name(format!("stillframe-test-{}", std::process::id())).unwrap();
+        let abstract_listener = UnixListener::bind_addr(&name).unwrap();
+        let (path, name) = (file.path().to_owned(), &name);
+        thread::scope(|scope| {
+            let restricted = scope.spawn(move || {
+                let Some(version) = restrict().unwrap() else { panic!("this kernel has no Landlock") };
+                let denied = |result: Result<(), std::io::Error>| {
+                    assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied);
+                };
+                denied(File::open(&path).map(drop));
+                denied(File::create(&path).map(drop));
+                denied(std::fs::read_dir("/proc").map(drop));
+                denied(std::fs::remove_file(&path));
+                if version >= 4 {
+                    denied(TcpStream::connect(port).map(drop));
+                    denied(TcpListener::bind("127.0.0.1:0").map(drop));
+                }
+                if version >= 6 {
+                    denied(UnixStream::connect_addr(name).map(drop));
+                }
+                version
+            });
+            assert!(restricted.join().unwrap() >= 1);
+        });
+        // Others go on.
+        drop(abstract_listener);
+        assert!(File::open(file.path()).is_ok());
+        assert!(TcpStream::connect(port).is_ok());
+        assert!(abi().is_some());
+    }
+}

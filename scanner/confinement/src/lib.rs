@@ -45,6 +45,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// There are other threads, which would not be restricted.
+    #[error("the process has more than one thread")]
+    Threads,
     /// Landlock is there and refused.
     #[error("Landlock could not be set up")]
     Landlock(#[source] Box<landlock::RulesetError>),
@@ -56,8 +59,13 @@ pub enum Error {
 /// Confines this process, all its threads and those to come. To be called while it has one thread.
 ///
 /// # Errors
-/// [`Error`] where the kernel refuses what it has. What it has not is left out, and told by [`Enforced`].
+/// [`Error`] where the kernel refuses what it has, or there are other threads. What it has not is left out, and told by [`Enforced`].
 pub fn confine(limits: &Limits) -> Result<Enforced, Error> {
+    // Landlock restricts this thread and those that it starts: another would be free.
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    if threads.map_err(|source| Error::Attribute { what: "the list of threads", source })? > 1 {
+        return Err(Error::Threads);
+    }
     // Looked at while files can still be opened.
     let can_filter = calls::is_available();
     limits::die_with_parent()?;

@@ -7,15 +7,15 @@ use stillframe_model::{Coverage, FingerprintKey, Report};
 use stillframe_reports::{Options, write_coverage};
 
 use super::arguments::{
-    Arguments, Command, Disks, FilesArguments, Global, ImageArguments, LayoutArguments, Reading, ScanArguments,
-    ScanTarget,
+    Arguments, Command, Disks, FilesArguments, Global, ImageArguments, LayoutArguments, Reading,
+    ScanArguments, ScanTarget,
 };
 use super::cloud;
 use super::cloud::arguments::{AwsCommand, SnapshotsCommand};
 use super::cloud::disks::Remote;
+use super::doctor;
 use super::failure::Failure;
 use super::output::{OnTerminal, printed, report, to_stdout, use_color, width};
-use super::doctor;
 use super::watch::watch;
 use super::{EXIT_CLEAN, EXIT_FINDINGS, EXIT_INCOMPLETE};
 use crate::cloud::READERS;

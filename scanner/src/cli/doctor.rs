@@ -33,8 +33,10 @@ pub(super) fn show(global: &Global) -> Result<u8, Failure> {
         Err(error) => format!("no: {error}"),
     };
     let is_whole = start.is_ok();
-    let images = if is_whole { "read by a confined process" } else { "read with less than that (--sandbox auto)" };
-    let snapshots = if is_whole { "read by a confined process" } else { "refused, unless --sandbox auto or off" };
+    let images =
+        if is_whole { "read by a confined process" } else { "read with less than that (--sandbox auto)" };
+    let snapshots =
+        if is_whole { "read by a confined process" } else { "refused, unless --sandbox auto or off" };
     let lines = [
         ("kernel", kernel.kernel.as_str()),
         ("Landlock", &landlock),

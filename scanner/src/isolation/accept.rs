@@ -1,13 +1,13 @@
 //! What a worker may say of the disks that it was given, and how that becomes a report.
 
 use stillframe_model::{
-    Coverage, CoverageKind, DiskText, Isolation, Label, Location, Report, Reason, RowFault, Status, Value,
+    Coverage, CoverageKind, DiskText, Isolation, Label, Location, Reason, Report, RowFault, Status, Value,
 };
 
+use super::Target;
 use super::death::Death;
 use super::message::Done;
 use super::parent::Ended;
-use super::Target;
 use crate::scan::{ScanOptions, add_rows, empty_report};
 
 /// Rows of the ledger of one machine.
@@ -72,7 +72,9 @@ pub(super) fn of_worker(mut report: Report, disks: usize) -> Result<Report, Deat
     if let Some(os) = &mut report.machine.os {
         os.id_like.truncate(MAX_NOTES);
     }
-    report.coverage.extend(caps.into_iter().filter(|(is_over, ..)| *is_over).map(|(_, what, cap)| capped(what, cap)));
+    report
+        .coverage
+        .extend(caps.into_iter().filter(|(is_over, ..)| *is_over).map(|(_, what, cap)| capped(what, cap)));
     Ok(report)
 }
 

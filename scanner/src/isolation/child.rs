@@ -102,11 +102,12 @@ fn begin(behaviour: &Behaviour<'_>) -> io::Result<()> {
     let lanes: Vec<UnixStream> = descriptors.split_off(files).into_iter().map(UnixStream::from).collect();
     let speaker = Arc::new(Speaker(Mutex::new(control.try_clone()?)));
     log::start(speaker.clone(), order.log_level);
-    let pool = pool(order.threads)?;
     let limits = Limits {
         address_space_bytes: order.address_space_bytes,
         cpu_seconds: order.cpu_seconds,
-        descriptors: u64::try_from(files.saturating_add(order.lanes)).unwrap_or(0).saturating_add(SPARE_DESCRIPTORS),
+        descriptors: u64::try_from(files.saturating_add(order.lanes))
+            .unwrap_or(0)
+            .saturating_add(SPARE_DESCRIPTORS),
     };
     match confine(&limits) {
         Ok(enforced) => speaker.say(&Message::Confined {
@@ -123,6 +124,8 @@ fn begin(behaviour: &Behaviour<'_>) -> io::Result<()> {
     if (behaviour.confined)(&confined) {
         return Ok(());
     }
+    // Not before: Landlock restricts the thread that asks for it, and those that it starts.
+    let pool = pool(order.threads)?;
     let disks = disks(&order, descriptors, confined.lanes)?;
     let done = catch_unwind(AssertUnwindSafe(|| work(order, &disks, &pool, &speaker, behaviour)));
     speaker.say(&done.map_or(Message::Panicked, Message::Done));
@@ -186,18 +189,28 @@ fn work(
     thread::scope(|scope| {
         let telling = scope.spawn(|| heartbeat(speaker, &progress, disks, &has_ended));
         // The thread that tells must end, whatever becomes of the work.
-        let done = catch_unwind(AssertUnwindSafe(|| pool.install(|| perform(order, disks, &progress, &journal, speaker))));
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            pool.install(|| perform(order, disks, &progress, &journal, speaker))
+        }));
         has_ended.store(true, Ordering::Relaxed);
         telling.thread().unpark();
         done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn perform(order: Order, disks: &[Disk], progress: &Progress, journal: &Journal<'_>, speaker: &Speaker) -> Done {
+fn perform(
+    order: Order,
+    disks: &[Disk],
+    progress: &Progress,
+    journal: &Journal<'_>,
+    speaker: &Speaker,
+) -> Done {
     match order.job {
         Job::Scan { id, scanners, budget, limits, excluded, key, show_user_paths } => {
             match scan_options((id, scanners, &key), (budget, limits), excluded, show_user_paths) {
-                Some(options) => Done::Report(Box::new(scan_on(disks, &options, progress, order.before, journal))),
+                Some(options) => {
+                    Done::Report(Box::new(scan_on(disks, &options, progress, order.before, journal)))
+                }
                 // The parent made the key's text of a key.
                 None => Done::Rows(Vec::new()),
             }

@@ -6,8 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 /// The kernel takes 253 with one message.
@@ -34,7 +34,8 @@ pub(super) fn receive(socket: &UnixStream, count: usize) -> io::Result<Vec<Owned
         let mut space = [MaybeUninit::uninit(); SPACE];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
-        let message = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+        let message =
+            recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
         let before = received.len();
         for part in beside.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = part {

@@ -27,7 +27,8 @@ pub(super) fn write(to: &mut impl Write, message: &impl Serialize) -> io::Result
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, message)?;
     let len = bytes.len().saturating_sub(4);
-    let len = u32::try_from(len).ok().filter(|len| *len <= MAX_MESSAGE_BYTES).ok_or(ErrorKind::FileTooLarge)?;
+    let len =
+        u32::try_from(len).ok().filter(|len| *len <= MAX_MESSAGE_BYTES).ok_or(ErrorKind::FileTooLarge)?;
     if let Some(start) = bytes.get_mut(..4) {
         start.copy_from_slice(&len.to_le_bytes());
     }
@@ -62,7 +63,9 @@ impl<R: Read> Messages<R> {
                     self.pending.extend_from_slice(self.piece.get(..read).unwrap_or_default());
                     self.received = self.received.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Ok(None);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(FrameError::Closed),
             }
@@ -71,7 +74,9 @@ impl<R: Read> Messages<R> {
 
     /// The bytes of a message that is here as a whole.
     fn take(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
-        let Some(len) = self.pending.first_chunk().map(|len| u32::from_le_bytes(*len)) else { return Ok(None) };
+        let Some(len) = self.pending.first_chunk().map(|len| u32::from_le_bytes(*len)) else {
+            return Ok(None);
+        };
         if len > MAX_MESSAGE_BYTES {
             return Err(FrameError::TooLong);
         }
@@ -126,7 +131,10 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert_eq!((taken, end), (vec!["one".to_owned(), String::new(), "zwölf".to_owned()], FrameError::Closed));
+        assert_eq!(
+            (taken, end),
+            (vec!["one".to_owned(), String::new(), "zwölf".to_owned()], FrameError::Closed)
+        );
         assert_eq!(messages.received, u64::try_from(bytes.len()).unwrap());
     }
 

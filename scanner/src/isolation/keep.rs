@@ -58,7 +58,8 @@ impl Kept {
                     let row = accept::row(row, disks)?;
                     self.met.insert(row.name.as_str().to_owned(), row);
                 }
-                self.looked = coverage.into_iter().map(|row| accept::row(row, disks)).collect::<Result<_, _>>()?;
+                self.looked =
+                    coverage.into_iter().map(|row| accept::row(row, disks)).collect::<Result<_, _>>()?;
             }
             Message::Mounted(mounts) => {
                 if mounts.keys().any(|name| !self.met.contains_key(name)) {
@@ -92,7 +93,9 @@ impl Kept {
     fn take_step(&mut self, step: StepTold, disks: usize) -> Result<(), Death> {
         // What is dead or was read is not among those that were met.
         let is_known = match &step {
-            StepTold::Look(disk) => accept::is_of_disks(disk, disks) && !self.before.dead_disks.contains(disk),
+            StepTold::Look(disk) => {
+                accept::is_of_disks(disk, disks) && !self.before.dead_disks.contains(disk)
+            }
             StepTold::Open(volume) | StepTold::Mount(volume) | StepTold::Read(volume) => {
                 self.met.contains_key(volume)
             }
@@ -149,10 +152,8 @@ impl Kept {
     }
 
     fn bury(&mut self, volume: String, death: Death, status: Status) {
-        let mut row = self
-            .met
-            .remove(&volume)
-            .unwrap_or_else(|| Coverage::scanned(CoverageKind::Filesystem, &*volume));
+        let mut row =
+            self.met.remove(&volume).unwrap_or_else(|| Coverage::scanned(CoverageKind::Filesystem, &*volume));
         row.status = status;
         row.reason = Some(Reason::because("its reader ended", death.words()));
         self.dead.push(row);

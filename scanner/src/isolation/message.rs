@@ -49,8 +49,13 @@ pub(super) enum Job {
         key: String,
         show_user_paths: bool,
     },
-    Survey { budget: BudgetOrder },
-    Files { sha256: bool, budget: BudgetOrder },
+    Survey {
+        budget: BudgetOrder,
+    },
+    Files {
+        sha256: bool,
+        budget: BudgetOrder,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

@@ -100,7 +100,8 @@ impl From<Death> for Unfinished {
 
 /// A worker that runs. Dropped, it is ended.
 struct Running {
-    process: Child,
+    /// Taken when it is dropped.
+    process: Option<Child>,
     control: UnixStream,
     lanes: Vec<UnixStream>,
     misuse: Arc<Mutex<Option<&'static str>>>,
@@ -137,7 +138,7 @@ impl Running {
                 })
             });
             let mut running = Self {
-                process,
+                process: Some(process),
                 control,
                 lanes: Vec::new(),
                 misuse: Arc::default(),
@@ -215,7 +216,8 @@ impl Running {
         supervision: &Supervision<'_>,
         out: &mut dyn Write,
     ) -> Result<Done, Unfinished> {
-        let control = self.control.try_clone().map_err(|error| Unfinished::Error(IsolationError::Start(error)))?;
+        let control =
+            self.control.try_clone().map_err(|error| Unfinished::Error(IsolationError::Start(error)))?;
         // A socket that is open takes a time that is not zero.
         let _ = control.set_read_timeout(Some(TICK));
         let mut messages = Messages::new(control);
@@ -245,13 +247,16 @@ impl Running {
                     self.serve(targets);
                 }
                 Message::NotConfined(what) => {
-                    return Err(Unfinished::Error(IsolationError::NotConfined { what: what.chars().take(200).collect() }));
+                    return Err(Unfinished::Error(IsolationError::NotConfined {
+                        what: what.chars().take(200).collect(),
+                    }));
                 }
                 Message::Progress { stage, entries, files_read, files_wanted, bytes } => {
                     show(supervision, targets, stage, [entries, files_read, files_wanted], bytes);
                 }
                 Message::Listing(lines) => {
-                    traffic.listed = traffic.listed.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+                    traffic.listed =
+                        traffic.listed.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
                     out.write_all(lines.as_bytes())
                         .map_err(|error| Unfinished::Error(IsolationError::Write(error)))?;
                 }
@@ -286,7 +291,9 @@ impl Running {
             (None, false) => "this kernel has neither Landlock nor a filter of system calls",
         };
         match sandbox {
-            Sandbox::Required => Err(Unfinished::Error(IsolationError::NotConfined { what: missing.to_owned() })),
+            Sandbox::Required => {
+                Err(Unfinished::Error(IsolationError::NotConfined { what: missing.to_owned() }))
+            }
             Sandbox::Auto | Sandbox::Off => {
                 tracing::info!(target: "stillframe", "the process that reads disks is less confined: {missing}");
                 Ok(())
@@ -299,9 +306,11 @@ impl Running {
         // It closed its channel: it is ending, or it hides.
         let until = Instant::now().checked_add(Duration::from_secs(5));
         let status = loop {
-            match self.process.try_wait() {
+            match self.process.as_mut().map_or(Ok(None), Child::try_wait) {
                 Ok(Some(status)) => break Some(status),
-                Ok(None) if until.is_some_and(|until| Instant::now() < until) => thread::sleep(Duration::from_millis(5)),
+                Ok(None) if until.is_some_and(|until| Instant::now() < until) => {
+                    thread::sleep(Duration::from_millis(5))
+                }
                 Ok(None) | Err(_) => break None,
             }
         };
@@ -313,9 +322,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(mut process) = self.process.take() {
+            // It may have ended by itself.
+            let _ = process.kill();
+            // The kernel takes milliseconds to take its memory back: nobody needs to wait for that.
+            let waiting = thread::Builder::new().name("reaper".to_owned()).spawn(move || process.wait());
+            drop(waiting);
+        }
     }
 }
 

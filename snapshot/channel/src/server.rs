@@ -72,7 +72,9 @@ fn answer(
         }
         Asked::NextWritten => {
             let answer = disk.next_written(question.offset);
-            answer.map_or_else(|error: ReadError| Answer::failed(&error), Answer::next_written).write(&mut lane)?;
+            answer
+                .map_or_else(|error: ReadError| Answer::failed(&error), Answer::next_written)
+                .write(&mut lane)?;
         }
         Asked::Hint => {
             let ranges = (0..question.len).map(|_| range(questions)).collect::<io::Result<Vec<_>>>()?;

@@ -131,7 +131,11 @@ impl Answer {
             7 => ReadError::Budget(ExhaustedBudget::Deadline { seconds: number }),
             8 => ReadError::Budget(ExhaustedBudget::Blocks { cap: number }),
             9 => ReadError::Budget(ExhaustedBudget::Cost { nano_dollars: number }),
-            _ => ReadError::Io { offset, len, source: Arc::new(io::Error::other("the disk could not be read")) },
+            _ => ReadError::Io {
+                offset,
+                len,
+                source: Arc::new(io::Error::other("the disk could not be read")),
+            },
         })
     }
 

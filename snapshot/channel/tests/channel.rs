@@ -7,7 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use stillframe_block::{BlockSource, Budget, BudgetSource, ExhaustedBudget, MemorySource, ReadError, SparseMemorySource};
+use stillframe_block::{
+    BlockSource, Budget, BudgetSource, ExhaustedBudget, MemorySource, ReadError, SparseMemorySource,
+};
 use stillframe_channel::{ChannelSource, Lanes, Misuse, serve};
 
 fn lanes(count: usize, disks: &[Arc<dyn BlockSource>]) -> (Arc<Lanes>, Vec<JoinHandle<Result<(), Misuse>>>) {
@@ -179,8 +181,12 @@ fn random_bytes_never_panic_the_server() {
             state ^= state >> 7;
             state ^= state << 17;
             // Mostly questions that begin well.
-            sent.extend(question(u8::try_from(state % 5).unwrap(), u16::try_from(state >> 62).unwrap() / 2,
-                u32::try_from((state >> 8) % 700_000).unwrap(), state >> 50));
+            sent.extend(question(
+                u8::try_from(state % 5).unwrap(),
+                u16::try_from(state >> 62).unwrap() / 2,
+                u32::try_from((state >> 8) % 700_000).unwrap(),
+                state >> 50,
+            ));
         }
         let _ = raw(&sent);
     }

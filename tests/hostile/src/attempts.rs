@@ -16,25 +16,40 @@ pub(crate) fn make(what: &str, confined: &Confined) -> bool {
             let mut text = String::new();
             file.read_to_string(&mut text).map(|_| text).map_err(said)
         }),
-        "write" => OpenOptions::new().write(true).create(true).truncate(true).open(with).map_err(said).and_then(|mut file| {
-            file.write_all(b"x").map(|()| "written".to_owned()).map_err(said)
-        }),
+        "write" => OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(with)
+            .map_err(said)
+            .and_then(|mut file| file.write_all(b"x").map(|()| "written".to_owned()).map_err(said)),
         "list" => std::fs::read_dir(with).map(|entries| format!("{} entries", entries.count())).map_err(said),
-        "environment" => match std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect::<Vec<_>>() {
-            names if names.is_empty() => Err("it is empty".to_owned()),
-            names => Ok(names.join(" ")),
-        },
+        "environment" => {
+            match std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect::<Vec<_>>()
+            {
+                names if names.is_empty() => Err("it is empty".to_owned()),
+                names => Ok(names.join(" ")),
+            }
+        }
         "connect" => TcpStream::connect(with).map(|_| "connected".to_owned()).map_err(said),
         "listen" => TcpListener::bind(with).map(|_| "bound".to_owned()).map_err(said),
-        "send" => UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"x", with)).map(|_| "sent".to_owned()).map_err(said),
+        "send" => UdpSocket::bind("0.0.0.0:0")
+            .and_then(|socket| socket.send_to(b"x", with))
+            .map(|_| "sent".to_owned())
+            .map_err(said),
         "run" => Command::new(with).status().map(|status| status.to_string()).map_err(said),
         "trace" => {
-            let parent = nix::unistd::Pid::from_raw(rustix::process::getppid().unwrap().as_raw_nonzero().get());
-            nix::sys::ptrace::attach(parent).map(|()| "attached".to_owned()).map_err(|error| error.to_string())
+            let parent =
+                nix::unistd::Pid::from_raw(rustix::process::getppid().unwrap().as_raw_nonzero().get());
+            nix::sys::ptrace::attach(parent)
+                .map(|()| "attached".to_owned())
+                .map_err(|error| error.to_string())
         }
         "kill" => {
             let parent = rustix::process::getppid().unwrap();
-            rustix::process::kill_process(parent, rustix::process::Signal::TERM).map(|()| "killed".to_owned()).map_err(said)
+            rustix::process::kill_process(parent, rustix::process::Signal::TERM)
+                .map(|()| "killed".to_owned())
+                .map_err(said)
         }
         "raise" => {
             let all = Rlimit { current: None, maximum: None };

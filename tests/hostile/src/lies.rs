@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use stillframe_model::{
-    Coverage, CoverageKind, DiskText, FindingKind, Finding, FingerprintKey, Io, Label, Location, Machine, Package,
-    PackageKind, PathView, Purl, REPORT_SCHEMA, Report, Rule, Scan, Scanner, Severity, SnapshotFate, SnapshotReceipt,
-    Tool,
+    Coverage, CoverageKind, DiskText, Finding, FindingKind, FingerprintKey, Io, Label, Location, Machine,
+    Package, PackageKind, PathView, Purl, REPORT_SCHEMA, Report, Rule, Scan, Scanner, Severity, SnapshotFate,
+    SnapshotReceipt, Tool,
 };
 use stillframe_scanner::isolation::{Confined, Done, Message, StepTold};
 
@@ -139,7 +139,13 @@ fn rest() {
 }
 
 fn progress() -> Message {
-    Message::Progress { stage: "reading \u{1b}[2J".to_owned(), entries: 1, files_read: 0, files_wanted: 0, bytes: 0 }
+    Message::Progress {
+        stage: "reading \u{1b}[2J".to_owned(),
+        entries: 1,
+        files_read: 0,
+        files_wanted: 0,
+        bytes: 0,
+    }
 }
 
 fn report() -> Report {

@@ -9,6 +9,7 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::exit,
     reason = "a program for tests, that is meant to fail"
 )]
 
@@ -32,7 +33,9 @@ fn main() -> ExitCode {
         return cli::main_with(&Behaviour::HONEST, worker);
     }
     let plan = std::env::args().nth(2).unwrap_or_default();
-    let (point, act) = plan.split_once('=').map_or((String::new(), String::new()), |(point, act)| (point.into(), act.into()));
+    let (point, act) = plan
+        .split_once('=')
+        .map_or((String::new(), String::new()), |(point, act)| (point.into(), act.into()));
     let confined = |confined: &Confined| {
         let is_now = point == "confined";
         if is_now && !attempts::make(&act, confined) && !lies::tell(&act, confined) {

@@ -23,7 +23,11 @@ fn attempt_on(machine: &Machine, what: &str, refused: &Refused) {
     assert_eq!(status, "failed");
     match refused {
         Refused::With(words) => {
-            assert!(scanned.err.contains("refused: ") && scanned.err.contains(words), "{what}: {}", scanned.err);
+            assert!(
+                scanned.err.contains("refused: ") && scanned.err.contains(words),
+                "{what}: {}",
+                scanned.err
+            );
         }
         Refused::Killed => {
             assert!(reason.ends_with("it made a system call that it may not make"), "{what}: {reason}");

@@ -16,10 +16,15 @@ fn dies(of: &str, words: &str, more: &[&str]) -> Scanned {
     assert_eq!(scanned.status("filesystem", "disk0/p1"), ("partial".to_owned(), reason), "{of}");
     // What is known of it stays.
     let row = scanned.row("filesystem", "disk0/p1");
-    assert_eq!((&row["format"], &row["label"], &row["mounted_at"]), (&"ext4".into(), &"root".into(), &"/".into()));
+    assert_eq!(
+        (&row["format"], &row["label"], &row["mounted_at"]),
+        (&"ext4".into(), &"root".into(), &"/".into())
+    );
     // The others are complete, as they are without the death.
     let honest = honest();
-    for (kind, name) in [("filesystem", "disk0/p15"), ("filesystem", "disk1"), ("partition", "disk0/p14"), ("disk", "disk0")] {
+    for (kind, name) in
+        [("filesystem", "disk0/p15"), ("filesystem", "disk1"), ("partition", "disk0/p14"), ("disk", "disk0")]
+    {
         assert_eq!(scanned.row(kind, name), honest.row(kind, name), "{of}: {name}");
     }
     assert!(!scanned.err.contains("SECRET"), "{}", scanned.err);
@@ -130,7 +135,9 @@ fn while_conclusions_are_drawn() {
     let expected = ("failed".to_owned(), "what was found could not be put together: it aborted".to_owned());
     assert_eq!(scanned.status("scanner", "inventory"), expected);
     let honest = honest();
-    for (kind, name) in [("filesystem", "disk0/p1"), ("filesystem", "disk1"), ("disk", "disk0"), ("partition", "disk0/p14")] {
+    for (kind, name) in
+        [("filesystem", "disk0/p1"), ("filesystem", "disk1"), ("disk", "disk0"), ("partition", "disk0/p14")]
+    {
         assert_eq!(scanned.row(kind, name), honest.row(kind, name));
     }
 }
@@ -141,7 +148,11 @@ fn a_listing_goes_on_behind_the_volume_that_it_died_on() {
     let list = |plan: &str| {
         let mut command = machine.command(plan, &["files"]);
         let output = command.arg(machine.image(0)).arg(machine.image(1)).output().unwrap();
-        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let (code, all, _) = list("");
     assert_eq!(code, 0);

@@ -55,7 +55,9 @@ fn each_death_costs_one_volume_and_leaves_nothing() {
 fn who_asks_for_what_no_disk_has_is_ended() {
     let cloud = Cloud::new();
     let mut command = cloud.stillframe();
-    command.env("HOSTILE", "confined=lane").args(["--quiet", "scan", "instance", MACHINE, "--format", "json"]);
+    command
+        .env("HOSTILE", "confined=lane")
+        .args(["--quiet", "scan", "instance", MACHINE, "--format", "json"]);
     let run = crate::harness::Run(command.output().unwrap());
     assert_eq!(run.code(), 2, "{}", run.err());
     let report = run.json();

@@ -166,7 +166,8 @@ fn scan_one(
     stop: &Stop,
 ) -> Result<Outcome, Failure> {
     let progress = Arc::new(Progress::default());
-    let read = read_options(global, &arguments.scan, &arguments.reading, &arguments.limits, progress.clone())?;
+    let read =
+        read_options(global, &arguments.scan, &arguments.reading, &arguments.limits, progress.clone())?;
     let options = MachineOptions { user_tags: arguments.user_tags(), read };
     let scanning = scan_machine(session, machine, options, stop);
     watch_stages(global, &progress, || runtime.block_on(scanning)).map_err(explained)
