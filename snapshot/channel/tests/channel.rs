@@ -1,5 +1,11 @@
 //! Two ends of lanes in one process: what is read over them is the disk, and what is no question ends a lane.
-#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::single_range_in_vec_init,
+    reason = "tests, in which hints are ranges, and often one"
+)]
 
 use std::io::{Read, Write};
 use std::ops::Range;
@@ -112,7 +118,8 @@ impl BlockSource for Hints {
 #[test]
 fn hints_arrive_before_the_read_that_follows_them() {
     let disk = Arc::new(Hints::default());
-    let (lanes, _serving) = lanes(1, &[disk.clone()]);
+    let served: Arc<dyn BlockSource> = disk.clone();
+    let (lanes, _serving) = lanes(1, &[served]);
     let source = ChannelSource::new(lanes.clone(), 0, 1 << 30, true);
     source.prefetch(&[5..9, 100..200]);
     source.read_exact_at(0, &mut [0; 1]).unwrap();
