@@ -12,6 +12,7 @@
 mod faults;
 mod harness;
 mod kill;
+mod leftovers;
 mod minutes;
 mod scans;
 mod signals;
