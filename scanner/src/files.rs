@@ -47,7 +47,7 @@ pub fn files(
     let mut coverage = layout.coverage;
     for volume in layout.volumes {
         let shown = if disks.len() > 1 { volume.name.clone() } else { volume.short_name.clone() };
-        progress.set_stage(format!("reading {}", volume.name));
+        progress.set_reading(volume.name.as_str());
         match open(volume, options.budget) {
             Ok(volume) => coverage.push(list(&volume, &shown, options, progress, out)?),
             Err(row) => coverage.push(*row),

@@ -108,7 +108,7 @@ pub fn scan(disks: &[Disk], options: &ScanOptions, progress: &Progress) -> Repor
     let mut facts = Vec::new();
     let mut entries = 0_u64;
     for (volume, mounts) in opened.iter().zip(&mounts) {
-        progress.set_stage(format!("reading {} ({})", volume.volume.name, volume.fs.description().kind));
+        progress.set_reading(&format!("{} ({})", volume.volume.name, volume.fs.description().kind));
         let reading = Reading { volume, mounts, detectors: &detectors, matcher: &matcher, options, progress };
         let (row, found, walked) = reading.run();
         coverage.push(row);

@@ -1,4 +1,6 @@
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use stillframe_model::{Coverage, FingerprintKey, Report};
@@ -10,7 +12,7 @@ use super::arguments::{
 };
 use super::cloud;
 use super::cloud::arguments::{AwsCommand, SnapshotsCommand};
-use super::cloud::disks::Remote;
+use super::cloud::disks::{Looked, Remote};
 use super::failure::Failure;
 use super::output::{OnTerminal, printed, report, to_stdout, use_color, width};
 use super::watch::watch;
@@ -34,6 +36,7 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
         }
         Command::Aws(AwsCommand::Policy(arguments)) => cloud::account::policy(&global, &arguments),
         Command::Aws(AwsCommand::Preflight(arguments)) => cloud::account::preflight(&global, &arguments),
+        Command::Aws(AwsCommand::Audit(arguments)) => cloud::audit::audit(&global, &arguments),
         Command::Layout(arguments) => layout(&global, &arguments),
         Command::Files(arguments) => list_files(&global, &arguments),
         Command::Completions { shell } => completions(shell),
@@ -42,6 +45,15 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
 }
 
 fn open(disks: &Disks) -> Result<Vec<Disk>, Failure> {
+    let mut met = BTreeSet::new();
+    for path in &disks.paths {
+        // What cannot be looked at fails below, with its reason.
+        if let Ok(found) = std::fs::metadata(path)
+            && !met.insert((found.dev(), found.ino()))
+        {
+            return Err(Failure::named_twice(path.display()));
+        }
+    }
     Disk::open_all(&disks.paths, disks.reading.cache_bytes()).map_err(|error| Failure::open(&error))
 }
 
@@ -110,12 +122,13 @@ pub(super) fn fingerprint_key(given: Option<&Path>) -> Result<FingerprintKey, Fa
 fn layout(global: &Global, arguments: &LayoutArguments) -> Result<u8, Failure> {
     let budget = arguments.disks.reading.budget();
     let progress = Progress::default();
-    let coverage = with_disks(&arguments.disks, &arguments.remote, &progress, |disks| {
+    let looked = with_disks(&arguments.disks, &arguments.remote, &progress, |disks| {
         Ok(crate::scan::survey(disks, budget))
     })?;
+    let coverage = looked.value;
     let options =
         Options { color: use_color(global, false), width: width(), verbose: true, list_packages: false };
-    let is_complete = coverage.iter().all(Coverage::is_complete);
+    let is_complete = looked.is_whole && coverage.iter().all(Coverage::is_complete);
     to_stdout(|out| {
         write_coverage(&coverage, &options, out).map_err(|error| (error.kind(), Failure::write(None, &error)))
     })?;
@@ -126,7 +139,7 @@ fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure
     let budget = arguments.disks.reading.budget();
     let options = FilesOptions { sha256: arguments.hash.is_some(), budget };
     let progress = Progress::default();
-    let coverage = watch(global, &progress, || {
+    let looked = watch(global, &progress, || {
         with_disks(&arguments.disks, &arguments.remote, &progress, |disks| {
             let mut coverage = Vec::new();
             printed(|out| {
@@ -140,13 +153,13 @@ fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure
             Ok(coverage)
         })
     })?;
-    let unread: Vec<Coverage> = coverage.into_iter().filter(|row| !row.is_complete()).collect();
+    let unread: Vec<Coverage> = looked.value.into_iter().filter(|row| !row.is_complete()).collect();
     if !unread.is_empty() {
         // The listing stands whether or not anybody hears of what is missing from it.
         let options = Options { verbose: global.verbose > 0, ..Options::default() };
         let _ = write_coverage(&unread, &options, &mut io::stderr().lock());
     }
-    Ok(exit_code(unread.is_empty(), false))
+    Ok(exit_code(looked.is_whole && unread.is_empty(), false))
 }
 
 /// Runs `work` on image files, or on snapshots where the paths are their ids.
@@ -155,13 +168,13 @@ fn with_disks<T: Send>(
     remote: &Remote,
     progress: &Progress,
     work: impl FnOnce(&[Disk]) -> Result<T, Failure> + Send,
-) -> Result<T, Failure> {
+) -> Result<Looked<T>, Failure> {
     if let Some(ids) = cloud::disks::snapshot_ids(&disks.paths) {
         return cloud::disks::with_snapshots(remote, &ids, disks.reading.cache_bytes(), progress, work);
     }
     let disks = open(disks)?;
     progress.measure(bytes_of(&disks));
-    work(&disks)
+    Ok(Looked { value: work(&disks)?, is_whole: true })
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
