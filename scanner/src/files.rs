@@ -65,7 +65,7 @@ pub fn files_on(
     coverage.extend(before.coverage.iter().cloned());
     for volume in layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)) {
         let shown = if disks.len() > 1 { volume.name.clone() } else { volume.short_name.clone() };
-        progress.set_stage(format!("reading {}", volume.name));
+        progress.set_reading(volume.name.as_str());
         journal(Event::Step(Step::Open(&volume.name)));
         let row = match open(volume, options.budget) {
             Ok(volume) => {

@@ -1,6 +1,6 @@
 //! How far a scan is, for whoever wants to watch: counters that the scan moves and another thread reads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the disks have cost so far.
@@ -18,6 +18,7 @@ type Measure = Arc<dyn Fn() -> Measured + Send + Sync>;
 #[derive(Default)]
 pub struct Progress {
     stage: Mutex<String>,
+    is_reading: AtomicBool,
     /// Directory entries walked.
     entries: AtomicU64,
     /// Wanted files that were read, and how many there are in all.
@@ -31,6 +32,8 @@ pub struct Progress {
 pub struct Snapshot {
     /// What is being done: `reading disk0/p1 (ext4)`.
     pub stage: String,
+    /// Whether that is reading: else nothing is walked, and how fast it was is of no interest.
+    pub is_reading: bool,
     /// Directory entries walked.
     pub entries: u64,
     /// Wanted files that were read.
@@ -42,9 +45,16 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    /// Says what is being done now.
+    /// Says what is being done now, that is not reading.
     pub fn set_stage(&self, stage: String) {
+        self.is_reading.store(false, Ordering::Relaxed);
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    /// Says what is being read now: `disk0/p1 (ext4)`.
+    pub fn set_reading(&self, what: &str) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = format!("reading {what}");
+        self.is_reading.store(true, Ordering::Relaxed);
     }
 
     /// Sets who knows what the disks cost, from now on.
@@ -80,6 +90,7 @@ impl Progress {
         let measure = self.measure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Snapshot {
             stage: self.stage.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            is_reading: self.is_reading.load(Ordering::Relaxed),
             entries: self.entries.load(Ordering::Relaxed),
             files_read: self.files_read.load(Ordering::Relaxed),
             files_wanted: self.files_wanted.load(Ordering::Relaxed),

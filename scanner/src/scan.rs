@@ -144,7 +144,7 @@ pub fn scan_on(
     coverage.extend(before.coverage);
     for (volume, mounts) in opened.iter().zip(&mounts) {
         let name = &volume.volume.name;
-        progress.set_stage(format!("reading {name} ({})", volume.fs.description().kind));
+        progress.set_reading(&format!("{name} ({})", volume.fs.description().kind));
         journal(Event::Step(Step::Read(name)));
         let reading =
             Reading { volume, mounts, detectors: &detectors, matcher: &matcher, options, progress, journal };

@@ -1,14 +1,16 @@
 //! What the tests share: a cloud with a machine of two disks, and the program that scans it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fake_aws::{Content, Device, Estate, Instance, Running, ScaledClock, Snapshot, Volume, World, serve};
-use serde_json::Value;
+use fake_aws::{
+    Content, Device, Estate, Instance, Policy, Running, ScaledClock, Snapshot, Volume, World, serve,
+};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The machine: Debian on its root disk, Amazon Linux on its data disk.
@@ -27,7 +29,8 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// With [`MACHINE`] in it, whose snapshots are pending for 300 ms, and the tag conditions of our policy in force.
+    /// With [`MACHINE`] in it, whose snapshots are pending for 300 ms. The program may do what its policy for a single role
+    /// allows, as it is printed, and nothing else.
     pub fn new() -> Self {
         Self::with(|_| {})
     }
@@ -46,7 +49,7 @@ impl Cloud {
             ..Estate::default()
         };
         estate.settings.snapshot_delay_ms = 300;
-        estate.settings.enforce_policy = true;
+        estate.accounts[0].policy = Some(policy(&[]));
         change(&mut estate);
         let world = World::of(Arc::new(ScaledClock::new(1.0)), estate.clone());
         Self { running: serve(world).unwrap(), folder, estate, may_leak: false }
@@ -253,6 +256,28 @@ impl Run {
         }
         errors
     }
+}
+
+/// What `aws policy` prints with these arguments.
+pub fn policy(arguments: &[&str]) -> Policy {
+    static PRINTED: Mutex<BTreeMap<String, Policy>> = Mutex::new(BTreeMap::new());
+    let mut printed = PRINTED.lock().unwrap();
+    let print = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stillframe"));
+        let run =
+            Run(command.env_clear().args(["aws", "policy", "--quiet"]).args(arguments).output().unwrap());
+        assert_eq!((run.code(), run.err()), (0, String::new()));
+        run.json().try_into().unwrap()
+    };
+    printed.entry(arguments.join(" ")).or_insert_with(print).clone()
+}
+
+/// What [`Cloud`] allows, and these actions on this resource.
+pub fn policy_and(actions: &[&str], resource: &str) -> Policy {
+    let mut document = Value::from(policy(&[]));
+    let more = json!({"Effect": "Allow", "Action": actions, "Resource": resource});
+    document["Statement"].as_array_mut().unwrap().push(more);
+    document.try_into().unwrap()
 }
 
 /// The file of a fixture, written once for all clouds of the process: nobody changes it.

@@ -15,6 +15,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_stillframe");
 mod faults;
 mod harness;
 mod kill;
+mod leftovers;
 mod minutes;
 mod scans;
 mod signals;

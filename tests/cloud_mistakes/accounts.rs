@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use fake_aws::{Account, Estate, Role};
 use serde_json::Value;
 
-use crate::harness::{Cloud, DATA, MACHINE, ROOT, Run, until};
+use crate::harness::{Cloud, DATA, MACHINE, ROOT, Run, policy, policy_and, until};
 use crate::said::{denying, is_plain, one_mistake};
 
 const TARGET: &str = "222222222222";
@@ -16,9 +16,16 @@ const FAR: &str = "http://192.0.2.1";
 
 /// The machine is in another account, which has a role for us.
 fn elsewhere(estate: &mut Estate, external_id: Option<&str>) {
-    let role =
-        Role { name: "scan".to_owned(), external_id: external_id.map(str::to_owned), ..Role::default() };
-    estate.accounts.push(Account { id: TARGET.to_owned(), roles: vec![role], ..Account::default() });
+    estate.accounts[0].policy = Some(policy_and(&["sts:AssumeRole"], ROLE));
+    let role = Role {
+        name: "scan".to_owned(),
+        external_id: external_id.map(str::to_owned),
+        policy: Some(policy(&[])),
+        ..Role::default()
+    };
+    let account =
+        Account { id: TARGET.to_owned(), roles: vec![role], policy: Some(policy(&[])), ..Account::default() };
+    estate.accounts.push(account);
     for volume in &mut estate.volumes {
         volume.account = TARGET.to_owned();
     }
@@ -222,6 +229,13 @@ fn the_policy_of_each_role_is_a_document_with_reasons() {
     assert!(has(&orchestrator, "ec2:DeleteSnapshot") && !has(&orchestrator, "ebs:GetSnapshotBlock"));
     assert!(has(&worker, "ebs:GetSnapshotBlock") && !has(&worker, "ec2:DeleteSnapshot"));
     assert!(has(&single, "ec2:DeleteSnapshot") && has(&single, "ebs:GetSnapshotBlock"));
+    let run = cloud.run(&["aws", "policy", "--region", "cn-north-1"]);
+    assert!(
+        run.out().contains("arn:aws-cn:ec2:*::snapshot/*") && !run.out().contains("arn:aws:"),
+        "{}",
+        run.out()
+    );
+    assert!(run.out().contains("\"ec2.*.amazonaws.com.cn\""), "{}", run.out());
     let run = cloud.run(&["aws", "policy", "--quiet", "--created-by", "Someone"]);
     assert_eq!(run.err(), "");
     assert!(run.out().contains("\"Someone\"") && !run.out().contains("Defender"));

@@ -6,7 +6,7 @@ use std::fs;
 use fake_aws::{Estate, Fault, Hold, Rule};
 use serde_json::Value;
 
-use crate::harness::{Cloud, DATA, MACHINE, ROOT, Run, instance, until};
+use crate::harness::{Cloud, DATA, MACHINE, ROOT, Run, instance, policy, until};
 use crate::said::{denying, foreign_snapshot, is_plain, one_mistake, row, server_of};
 
 const OTHER: &str = "i-0fedcba9876543210";
@@ -319,6 +319,7 @@ fn snapshots_that_cannot_be_read() {
         &denied,
         "copy a public one first",
     );
+    refuses(&|one| one.public = true, &denied, "a public one is read by nobody: copy it first");
     refuses(
         &|one| {
             one.deleted_ms = Some(1);
@@ -329,7 +330,7 @@ fn snapshots_that_cannot_be_read() {
     );
     refuses(&|one| one.deleted_ms = Some(1), &["no such snapshot in us-east-1"], "--region");
     refuses(&|one| one.stays_local = true, &["ebs:ListSnapshotBlocks", "INVALID_SNAPSHOT_ID"], "Local Zone");
-    cloud.world().change(|estate| estate.settings.enforce_policy = true);
+    cloud.world().change(|estate| estate.accounts[0].policy = Some(policy(&[])));
     refuses(&|_| {}, &["ebs:ListSnapshotBlocks: denied"], "only on what stillframe made");
     cloud.world().change(|estate| {
         estate.accounts[0].denied_actions.push("ec2:DescribeSnapshots".to_owned());

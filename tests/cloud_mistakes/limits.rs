@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Cloud, DATA, MACHINE, ROOT};
+use crate::harness::{Cloud, DATA, MACHINE, ROOT, policy};
 use crate::said::{is_plain, one_mistake, row};
 
 /// What a block costs, and a list, in billionths of a dollar.
@@ -107,7 +107,7 @@ fn a_dry_run_creates_and_reads_nothing() {
         let mut before = crate::said::foreign_snapshot(estate, "snap-0aaaaaaaaaaaaaaa1");
         before.account = "111111111111".to_owned();
         estate.snapshots.push(before);
-        estate.settings.enforce_policy = true;
+        estate.accounts[0].policy = Some(policy(&[]));
     });
     let run =
         cloud.run(&["scan", "instance", MACHINE, "--dry-run", "--max-blocks", "700", "--format", "json"]);

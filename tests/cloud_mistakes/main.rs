@@ -19,5 +19,8 @@ mod bad_input;
 #[path = "../cloud/harness.rs"]
 mod harness;
 mod limits;
+mod locality;
+mod records;
+mod roles;
 mod said;
 mod selection;

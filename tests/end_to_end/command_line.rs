@@ -366,8 +366,10 @@ fn a_terminal_sees_progress_and_a_pipe_does_not() {
     let image = place.golden("ext4-large-dir");
     let command = format!("{} scan image {}", env!("CARGO_BIN_EXE_stillframe"), image.display());
     let shown = typed(&place, &command);
-    assert!(shown.contains("entries") && shown.contains("/s ·"), "{shown}");
-    assert!(!typed(&place, &format!("{command} --quiet")).contains("/s ·"));
+    // The spinner. What stands beside it depends on how fast this machine is.
+    let moves = |text: &str| text.chars().any(|letter| ('\u{2801}'..='\u{28ff}').contains(&letter));
+    assert!(moves(&shown), "{shown}");
+    assert!(!moves(&typed(&place, &format!("{command} --quiet"))));
     let output = place.run(&["scan", "image"], &[&image]);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

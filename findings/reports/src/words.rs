@@ -1,6 +1,17 @@
 //! The names of the model's enumerations, as people read them.
 
-use stillframe_model::{CoverageKind, Severity, SnapshotFate, Status};
+use stillframe_model::{CoverageKind, DiskText, Report, Severity, SnapshotFate, Status};
+
+/// A machine that nothing on its disks and nobody else names.
+pub(crate) const UNNAMED_MACHINE: &str = "unnamed machine";
+
+/// What the cloud calls the machine: its instance; the first of the snapshots where those were named, which nothing else
+/// tells apart where no name was read.
+pub(crate) fn id_in_cloud(report: &Report) -> Option<&str> {
+    let cloud = report.cloud.as_ref()?;
+    let snapshot = || report.snapshots.first().filter(|_| report.machine.hostname.is_none());
+    cloud.instance_id.as_ref().or_else(|| Some(&snapshot()?.snapshot_id)).map(DiskText::as_str)
+}
 
 pub(crate) const fn status(status: Status) -> &'static str {
     match status {

@@ -28,6 +28,7 @@ pub struct Arguments {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Say nothing but the result and errors
     #[arg(long, short, global = true)]

@@ -1,6 +1,7 @@
-use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZero;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use stillframe_model::{Coverage, FingerprintKey, Report};
@@ -12,7 +13,7 @@ use super::arguments::{
 };
 use super::cloud;
 use super::cloud::arguments::{AwsCommand, SnapshotsCommand};
-use super::cloud::disks::Remote;
+use super::cloud::disks::{Looked, Remote};
 use super::doctor;
 use super::failure::Failure;
 use super::output::{OnTerminal, printed, report, to_stdout, use_color, width};
@@ -39,6 +40,7 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
         }
         Command::Aws(AwsCommand::Policy(arguments)) => cloud::account::policy(&global, &arguments),
         Command::Aws(AwsCommand::Preflight(arguments)) => cloud::account::preflight(&global, &arguments),
+        Command::Aws(AwsCommand::Audit(arguments)) => cloud::audit::audit(&global, &arguments),
         Command::Layout(arguments) => layout(&global, &arguments),
         Command::Files(arguments) => list_files(&global, &arguments),
         Command::Doctor => doctor::show(&global),
@@ -48,35 +50,45 @@ pub(super) fn run(arguments: Arguments) -> Result<u8, Failure> {
 }
 
 fn open(disks: &Disks) -> Result<Vec<Target>, Failure> {
+    let mut met = BTreeSet::new();
+    for path in &disks.paths {
+        // What cannot be looked at fails below, with its reason.
+        if let Ok(found) = std::fs::metadata(path)
+            && !met.insert((found.dev(), found.ino()))
+        {
+            return Err(Failure::named_twice(path.display()));
+        }
+    }
     Target::open_all(&disks.paths).map_err(|error| Failure::open(&error))
 }
 
-/// How files are read by another process.
+/// How disks are read by another process. Those of a cloud are read only while `wanted` says so, and on threads of which
+/// many wait for the network.
 fn supervision<'a>(
     global: &'a Global,
     reading: &Reading,
     progress: &'a Progress,
-    is_remote: bool,
+    wanted: Option<&'a (dyn Fn() -> bool + Sync)>,
 ) -> Supervision<'a> {
-    let sandbox = if is_remote { Sandbox::Required } else { Sandbox::Auto };
+    let sandbox = if wanted.is_some() { Sandbox::Required } else { Sandbox::Auto };
     // As many as the library would take, which the other process must not find out for itself.
     let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
     Supervision {
         sandbox: reading.sandbox.unwrap_or(sandbox),
-        threads: if is_remote { READERS } else { cores },
+        threads: if wanted.is_some() { READERS } else { cores },
         cache_bytes: reading.cache_bytes(),
         progress,
-        is_wanted: &|| true,
+        is_wanted: wanted.unwrap_or(&|| true),
         worker: &global.worker,
     }
 }
 
 /// Has disks read by another process, or in this one where that is wished or nothing else can be done.
-fn isolated<T>(
+fn isolated<T: Send>(
     targets: &[Target],
     supervision: &Supervision<'_>,
     elsewhere: impl FnOnce() -> Result<T, IsolationError>,
-    here: impl FnOnce(&[Disk]) -> Result<T, Failure>,
+    here: impl FnOnce(&[Disk]) -> Result<T, Failure> + Send,
 ) -> Result<T, Failure> {
     if supervision.sandbox != Sandbox::Off {
         match elsewhere() {
@@ -91,7 +103,13 @@ fn isolated<T>(
     if targets.iter().all(|target| matches!(target.bytes, Bytes::File(_))) {
         supervision.progress.measure(bytes_of(&disks));
     }
-    here(&disks)
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(supervision.threads).build().map_err(|error| {
+        Failure::new(
+            format!("the program cannot start its threads: {error}"),
+            "raise the limit of processes (ulimit -u)",
+        )
+    })?;
+    pool.install(|| here(&disks))
 }
 
 fn scan_image(global: &Global, arguments: &ImageArguments) -> Result<u8, Failure> {
@@ -103,7 +121,7 @@ fn scan_image(global: &Global, arguments: &ImageArguments) -> Result<u8, Failure
     options.excluded.clone_from(&wanted.exclude);
     options.show_user_paths = wanted.show_user_paths;
     let progress = Progress::default();
-    let supervision = supervision(global, &arguments.disks.reading, &progress, false);
+    let supervision = supervision(global, &arguments.disks.reading, &progress, None);
     let made = watch(global, &progress, || {
         let elsewhere = || isolation::scan(&targets, &options, &supervision);
         isolated(&targets, &supervision, elsewhere, |disks| Ok(crate::scan(disks, &options, &progress)))
@@ -162,14 +180,15 @@ pub(super) fn fingerprint_key(given: Option<&Path>) -> Result<FingerprintKey, Fa
 fn layout(global: &Global, arguments: &LayoutArguments) -> Result<u8, Failure> {
     let budget = arguments.disks.reading.budget();
     let progress = Progress::default();
-    let coverage = with_targets(&arguments.disks, &arguments.remote, &progress, |targets, is_remote| {
-        let supervision = supervision(global, &arguments.disks.reading, &progress, is_remote);
+    let looked = with_targets(&arguments.disks, &arguments.remote, &progress, |targets, wanted| {
+        let supervision = supervision(global, &arguments.disks.reading, &progress, wanted);
         let elsewhere = || isolation::survey(targets, budget, &supervision);
         isolated(targets, &supervision, elsewhere, |disks| Ok(crate::scan::survey(disks, budget)))
     })?;
+    let coverage = looked.value;
     let options =
         Options { color: use_color(global, false), width: width(), verbose: true, list_packages: false };
-    let is_complete = coverage.iter().all(Coverage::is_complete);
+    let is_complete = looked.is_whole && coverage.iter().all(Coverage::is_complete);
     to_stdout(|out| {
         write_coverage(&coverage, &options, out).map_err(|error| (error.kind(), Failure::write(None, &error)))
     })?;
@@ -180,19 +199,19 @@ fn list_files(global: &Global, arguments: &FilesArguments) -> Result<u8, Failure
     let budget = arguments.disks.reading.budget();
     let options = FilesOptions { sha256: arguments.hash.is_some(), budget };
     let progress = Progress::default();
-    let coverage = watch(global, &progress, || {
-        with_targets(&arguments.disks, &arguments.remote, &progress, |targets, is_remote| {
-            let supervision = supervision(global, &arguments.disks.reading, &progress, is_remote);
+    let looked = watch(global, &progress, || {
+        with_targets(&arguments.disks, &arguments.remote, &progress, |targets, wanted| {
+            let supervision = supervision(global, &arguments.disks.reading, &progress, wanted);
             listed(targets, &supervision, options, &progress)
         })
     })?;
-    let unread: Vec<Coverage> = coverage.into_iter().filter(|row| !row.is_complete()).collect();
+    let unread: Vec<Coverage> = looked.value.into_iter().filter(|row| !row.is_complete()).collect();
     if !unread.is_empty() {
         // The listing stands whether or not anybody hears of what is missing from it.
         let options = Options { verbose: global.verbose > 0, ..Options::default() };
         let _ = write_coverage(&unread, &options, &mut io::stderr().lock());
     }
-    Ok(exit_code(unread.is_empty(), false))
+    Ok(exit_code(looked.is_whole && unread.is_empty(), false))
 }
 
 /// Prints the list; gives the rows of the ledger.
@@ -202,47 +221,48 @@ fn listed(
     options: FilesOptions,
     progress: &Progress,
 ) -> Result<Vec<Coverage>, Failure> {
-    let mut coverage = Ok(Vec::new());
-    printed(|out| {
-        let mut terminal;
-        let out: &mut dyn Write = if io::stdout().is_terminal() {
-            terminal = OnTerminal(out);
-            &mut terminal
-        } else {
-            out
-        };
-        let out = RefCell::new(out);
-        let elsewhere = || isolation::files(targets, options, supervision, &mut **out.borrow_mut());
-        let failed = |error: io::Error| (error.kind(), Failure::write(None, &error));
-        let mut unwritten = None;
-        coverage = isolated(
-            targets,
-            supervision,
-            || match elsewhere() {
-                Err(IsolationError::Write(error)) => {
-                    unwritten = Some(error);
-                    Ok(Vec::new())
-                }
-                other => other,
-            },
-            |disks| files(disks, options, progress, &mut **out.borrow_mut()).map_err(|error| failed(error).1),
-        );
-        unwritten.map_or(Ok(()), Err)
-    })?;
-    coverage
+    let mut written = Ok(());
+    let elsewhere = || {
+        let mut rows = Ok(Vec::new());
+        written = to_out(|out| match isolation::files(targets, options, supervision, out) {
+            Err(IsolationError::Write(error)) => Err(error),
+            other => {
+                rows = other;
+                Ok(())
+            }
+        });
+        rows
+    };
+    let here = |disks: &[Disk]| {
+        let mut rows = Vec::new();
+        to_out(|out| {
+            rows = files(disks, options, progress, out)?;
+            Ok(())
+        })?;
+        Ok(rows)
+    };
+    let rows = isolated(targets, supervision, elsewhere, here);
+    written.and(rows)
 }
 
-/// Runs `work` on image files, or on snapshots where the paths are their ids; it is told which.
+/// Writes lines to standard output. A terminal is not drawn on.
+fn to_out(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    printed(|out| if io::stdout().is_terminal() { write(&mut OnTerminal(out)) } else { write(out) })
+}
+
+/// Runs `work` on image files, or on snapshots where the paths are their ids. Of these it is told while they are wanted.
 fn with_targets<T: Send>(
     disks: &Disks,
     remote: &Remote,
     progress: &Progress,
-    work: impl FnOnce(&[Target], bool) -> Result<T, Failure> + Send,
-) -> Result<T, Failure> {
+    work: impl FnOnce(&[Target], Option<&(dyn Fn() -> bool + Sync)>) -> Result<T, Failure> + Send,
+) -> Result<Looked<T>, Failure> {
     if let Some(ids) = cloud::disks::snapshot_ids(&disks.paths) {
-        return cloud::disks::with_snapshots(remote, &ids, progress, |targets| work(targets, true));
+        return cloud::disks::with_snapshots(remote, &ids, progress, |targets, wanted| {
+            work(targets, Some(wanted))
+        });
     }
-    work(&open(disks)?, false)
+    Ok(Looked { value: work(&open(disks)?, None)?, is_whole: true })
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {

@@ -7,7 +7,7 @@ use crate::isolation::IsolationError;
 use crate::key::KeyFileError;
 
 /// An error as the operator sees it: what is wrong, and how to mend it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     error: String,
     hint: String,
@@ -16,6 +16,16 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(error: impl std::fmt::Display, hint: impl Into<String>) -> Self {
         Self { error: error.to_string(), hint: hint.into() }
+    }
+
+    /// The same, of these places: `in eu-west-3, us-east-1: …`.
+    pub(super) fn within(self, places: &[String]) -> Self {
+        Self { error: format!("in {}: {}", places.join(", "), self.error), ..self }
+    }
+
+    /// The same disk twice: what is on it would be counted twice.
+    pub(super) fn named_twice(name: impl std::fmt::Display) -> Self {
+        Self::new(format!("{name} is named twice"), "name each disk once")
     }
 
     /// A command line that clap does not take, in one line and not in its several.

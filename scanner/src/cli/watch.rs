@@ -46,9 +46,11 @@ fn paint(progress: &Progress, has_ended: &AtomicBool) {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
         bar.set_style(style);
     }
-    let started = Instant::now();
+    let mut pace = Pace::default();
     while !has_ended.load(Ordering::Relaxed) {
-        bar.set_message(line(&progress.snapshot(), started.elapsed()));
+        let now = progress.snapshot();
+        pace.see(&now, Instant::now());
+        bar.set_message(line(&now, &pace, Instant::now()));
         bar.tick();
         thread::park_timeout(TICK);
     }
@@ -67,30 +69,56 @@ fn tell(progress: &Progress, has_ended: &AtomicBool) {
     }
 }
 
-/// `reading disk0/p1 (ext4) · 66,497 entries, 132,994/s · 49 MiB · 12 of 40 files, 3 s left`.
-fn line(now: &Snapshot, elapsed: Duration) -> String {
-    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    let rate = |count: u64| count.saturating_mul(1000).checked_div(milliseconds).unwrap_or(0);
-    let mut line = now.stage.clone();
-    if let Some(measured) = &now.measured {
-        line.push_str(&format!(
-            " · {} entries, {}/s · {} read",
-            HumanCount(now.entries),
-            HumanCount(rate(now.entries)),
-            HumanBytes(measured.bytes)
-        ));
-        if let Some(note) = &measured.note {
-            line.push_str(&format!(" · {note}"));
+/// Since when things are counted: before, snapshots were waited for, or entries walked.
+#[derive(Default)]
+struct Pace {
+    first_entry: Option<Instant>,
+    first_file: Option<Instant>,
+}
+
+impl Pace {
+    fn see(&mut self, progress: &Snapshot, now: Instant) {
+        if progress.is_reading {
+            // What has one entry is one tick old at most.
+            self.first_entry = self.first_entry.or((progress.entries > 0).then_some(now));
+            self.first_file = self.first_file.or((progress.files_wanted > 0).then_some(now));
         }
     }
-    if now.files_wanted > 0 {
+}
+
+/// So many a second since then.
+fn rate(count: u64, since: Option<Instant>, now: Instant) -> u64 {
+    let elapsed = since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    count.saturating_mul(1000).checked_div(milliseconds).unwrap_or(0)
+}
+
+/// `reading disk0/p1 (ext4) · 12 blocks, $0.0001 · 66,497 entries, 132,994/s · 49 MiB read · 12 of 40 files, 3 s left`.
+/// What it costs stands before what a narrow terminal cuts.
+fn line(progress: &Snapshot, pace: &Pace, now: Instant) -> String {
+    let mut line = progress.stage.clone();
+    let Some(measured) = &progress.measured else { return line };
+    if let Some(note) = &measured.note {
+        line.push_str(&format!(" · {note}"));
+    }
+    if !progress.is_reading {
+        return line;
+    }
+    let entries = progress.entries;
+    line.push_str(&format!(" · {} entries", HumanCount(entries)));
+    match rate(entries, pace.first_entry, now) {
+        0 => {}
+        rate => line.push_str(&format!(", {}/s", HumanCount(rate))),
+    }
+    line.push_str(&format!(" · {} read", HumanBytes(measured.bytes)));
+    if progress.files_wanted > 0 {
         line.push_str(&format!(
             " · {} of {} files",
-            HumanCount(now.files_read),
-            HumanCount(now.files_wanted)
+            HumanCount(progress.files_read),
+            HumanCount(progress.files_wanted)
         ));
-        let left = now.files_wanted.saturating_sub(now.files_read);
-        if let Some(seconds) = left.checked_div(rate(now.files_read)) {
+        let left = progress.files_wanted.saturating_sub(progress.files_read);
+        if let Some(seconds) = left.checked_div(rate(progress.files_read, pace.first_file, now)) {
             line.push_str(&format!(", {seconds} s left"));
         }
     }
@@ -98,24 +126,47 @@ fn line(now: &Snapshot, elapsed: Duration) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::progress::Measured;
 
-    #[test]
-    fn the_line_says_what_how_fast_and_how_long_yet() {
-        let now = Snapshot {
+    fn reading() -> Snapshot {
+        Snapshot {
             stage: "reading disk0/p1".into(),
+            is_reading: true,
             entries: 3000,
             files_read: 10,
             files_wanted: 40,
-            measured: Some(Measured { bytes: 5 << 20, note: Some("10 blocks, $0.000030".into()) }),
-        };
-        assert_eq!(
-            line(&now, Duration::from_secs(2)),
-            "reading disk0/p1 · 3,000 entries, 1,500/s · 5.00 MiB read · 10 blocks, $0.000030 · 10 of 40 files, 6 s left"
-        );
+            measured: Some(Measured { bytes: 5 << 20, note: Some("10 blocks, $0.0001".into()) }),
+        }
+    }
+
+    #[test]
+    fn the_line_says_what_it_costs_how_fast_and_how_long_yet() {
+        let begun = Instant::now();
+        let mut pace = Pace::default();
+        // Minutes of waiting say nothing about how fast anything is read.
         let waiting = Snapshot { stage: "waiting for snapshots".into(), ..Snapshot::default() };
-        assert_eq!(line(&waiting, Duration::ZERO), "waiting for snapshots");
+        pace.see(&waiting, begun);
+        assert_eq!(line(&waiting, &pace, begun), "waiting for snapshots");
+        let first = begun + Duration::from_secs(600);
+        pace.see(&Snapshot { entries: 1, ..reading() }, first);
+        pace.see(&reading(), first + Duration::from_secs(2));
+        let shown = line(&reading(), &pace, first + Duration::from_secs(2));
+        assert_eq!(
+            shown,
+            "reading disk0/p1 · 10 blocks, $0.0001 · 3,000 entries, 1,500/s · 5.00 MiB read · 10 of 40 files, 6 s left"
+        );
+        assert!(shown.find("$0.0001").is_some_and(|at| at < 78), "an ordinary terminal shows the cost");
+    }
+
+    #[test]
+    fn where_nothing_is_read_nothing_is_fast() {
+        let begun = Instant::now();
+        let deleting = Snapshot { stage: "deleting the snapshots".into(), is_reading: false, ..reading() };
+        let pace = Pace { first_entry: Some(begun), first_file: Some(begun) };
+        let later = begun + Duration::from_secs(60);
+        assert_eq!(line(&deleting, &pace, later), "deleting the snapshots · 10 blocks, $0.0001");
     }
 }

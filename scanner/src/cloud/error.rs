@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use stillframe_aws::OpenError;
 use stillframe_cloud::api::{ApiError, Place};
@@ -125,6 +126,8 @@ pub enum CloudError {
     LimitReached {
         /// Which.
         limit: Limit,
+        /// Whether a dry run could have said so before.
+        has_dry_run: bool,
     },
     /// A snapshot of ours is, or may be, still there.
     #[error("{} of {} is not confirmed to be gone", receipt.snapshot_id.as_str(), receipt.volume_id.as_str())]
@@ -167,6 +170,9 @@ pub enum Limit {
     /// So much for calls.
     #[error("{0} (--max-cost)")]
     Cost(NanoDollars),
+    /// So long, since the snapshots will expire.
+    #[error("{} h, before its snapshots expire", .0.as_secs() / 3600)]
+    Time(Duration),
 }
 
 /// Why a snapshot that was named cannot be read.

@@ -54,10 +54,19 @@ pub async fn scan_snapshots(
         read = reading::read(&session, targets, rows, options.clone(), &limit) => read,
     };
     limit.stop();
-    session.flush_audit()?;
-    let mut read = read?;
+    let unwritten = session.flush_audit().err();
+    let mut read = match read {
+        Ok(read) => read,
+        Err(error) => {
+            errors.push(error);
+            errors.extend(unwritten);
+            return Ok(Outcome { report: None, receipts: Vec::new(), errors });
+        }
+    };
     errors.append(&mut read.errors);
-    errors.extend(options.reached(&limit, &read.report));
+    errors.extend(options.reached(&limit, &read.report, false));
+    // Said beside the report, which it does not cost.
+    errors.extend(unwritten);
     if read.opened == 0 {
         return Ok(Outcome { report: None, receipts: Vec::new(), errors });
     }

@@ -95,6 +95,9 @@ pub(super) fn unopened(name: &str, label: &str, len_bytes: Option<u64>, error: &
         SourceError::CostLimit { .. } => {
             (Status::Partial, Reason::words("the limit of cost for this scan is used up"))
         }
+        SourceError::TimeLimit { .. } => {
+            (Status::Partial, Reason::words("the limit of time for this scan is used up"))
+        }
         error => (Status::Failed, reason(error)),
     };
     row(name, label, len_bytes, status, reason)
@@ -115,7 +118,7 @@ pub(super) fn reason(error: &SourceError) -> Reason {
         SourceError::Length { .. } | SourceError::Checksum { .. } | SourceError::NoChecksum { .. } => {
             Reason::words("its blocks are not what their checksums say")
         }
-        SourceError::BlockLimit { .. } | SourceError::CostLimit { .. } => {
+        SourceError::BlockLimit { .. } | SourceError::CostLimit { .. } | SourceError::TimeLimit { .. } => {
             Reason::words("a limit of this scan is used up")
         }
         SourceError::Stopped | SourceError::Ended => Reason::words("the scan was stopped"),

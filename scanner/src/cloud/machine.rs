@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use stillframe_cloud::api::{Snapshot, Tags};
+use stillframe_cloud::api::{ErrorKind, Snapshot, Tags};
 use stillframe_cloud::discover::{
     Discovery, DiskSkip, Exclusions, InstanceStore, PlannedDisk, PlannedInstance, Selection,
 };
@@ -20,8 +20,10 @@ use super::reading::{self, Read, Target};
 use super::receipt::{self, Kept};
 use super::{CloudError, Outcome, ReadOptions, Session, Stop, ledger};
 
-/// From this long after their creation anyone may delete our snapshots: longer than any scan takes.
+/// From this long after their creation anyone may delete our snapshots: no scan reads so long.
 const EXPIRES_AFTER: Duration = Duration::from_secs(12 * 3600);
+/// So long before that reading ends, finished or not: what is left of the time is for deleting.
+const READING_ENDS_BEFORE: Duration = Duration::from_secs(3600);
 /// How long a call that creates may still be waited for when the operator wants to stop: without its reply nobody knows what
 /// it made. Taken off the time that deleting has.
 const LAST_REPLY: Duration = Duration::from_secs(5);
@@ -95,7 +97,7 @@ impl Work<'_> {
         let session = &self.session;
         let unusable = |source| CloudError::StateDirectory { path: session.state.path().to_owned(), source };
         let lock = session.locks.take(&self.scan).map_err(unusable)?;
-        session.state.begin_scan(&self.scan, session.place(), session.clock.now())?;
+        session.state.begin_scan(&self.scan, session.place(), session.created_by(), session.clock.now())?;
         let mut purger = session.purger();
         purger.settings.deadline = purger.settings.deadline.saturating_sub(LAST_REPLY);
         let guard = PurgeGuard::new(purger, self.scan.clone());
@@ -119,14 +121,14 @@ impl Work<'_> {
         self.limit.stop();
         self.options.progress.set_stage("deleting the snapshots".to_owned());
         let purged = guard.purge().await;
-        let outcome = self.outcome(read, &taken, purged);
+        let mut outcome = self.outcome(read, &taken, purged);
         match outcome.errors.iter().any(is_about_leftovers) {
             // Dropped, it belongs to a dead scan, whose leftovers a purge takes at once.
             true => drop(lock),
             false => lock.finish(),
         }
-        // Lines of reads that are lost are worse than a report that comes late.
-        session.flush_audit()?;
+        // Lines of reads that are lost are said beside the report, and do not cost it.
+        outcome.errors.extend(session.flush_audit().err());
         Ok(outcome)
     }
 
@@ -156,16 +158,23 @@ impl Work<'_> {
             count => format!("taking snapshots of {count} disks"),
         });
         let now = self.session.clock.now();
+        let expires_at = now.checked_add(EXPIRES_AFTER).unwrap_or(now);
+        let reading_ends = expires_at.checked_sub(READING_ENDS_BEFORE).unwrap_or(expires_at);
+        self.limit.end_at(reading_ends, self.session.clock.clone());
         let order = SnapshotOrder {
             scan: self.scan.clone(),
             instance_id: self.planned.instance.id.clone(),
             volume_ids: volumes,
             leave_out_root: self.planned.leaves_out_root(),
             leave_out_data: self.planned.left_out_data().map(str::to_owned).collect(),
-            expires_at: now.checked_add(EXPIRES_AFTER).unwrap_or(now),
+            expires_at,
             user_tags: user_tags.clone(),
         };
         let show = |progress: Progress| {
+            if let Some((kind, wait)) = progress.refused {
+                stage.set_stage(format!("waiting {} s: {}", wait.as_secs().max(1), refusal(kind)));
+                return;
+            }
             let percent = progress.percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
             let (completed, total) = (progress.completed, progress.total);
             stage.set_stage(format!("waiting for snapshots: {completed} of {total} completed{percent}"));
@@ -263,8 +272,9 @@ impl Work<'_> {
             Ok(read) if read.opened == 0 && receipts.is_empty() => errors.extend(read.errors),
             Ok(mut read) => {
                 errors.append(&mut read.errors);
-                errors.extend(self.options.reached(&self.limit, &read.report));
-                let kept: Vec<Kept> = purged.receipts.iter().map(|receipt| kept(receipt, taken)).collect();
+                errors.extend(self.options.reached(&self.limit, &read.report, true));
+                let kept: Vec<Kept> =
+                    purged.receipts.iter().map(|receipt| self.kept(receipt, taken)).collect();
                 // From the wish to the last snapshot's end, and not the reading alone.
                 read.report.scan.started = self.begun;
                 read.report.scan.finished = self.session.clock.now();
@@ -286,13 +296,26 @@ impl Work<'_> {
         let receipts = if report.is_some() { Vec::new() } else { receipts };
         Outcome { report, receipts, errors }
     }
+
+    /// At most: of a snapshot that failed, or was never completed, nobody says what it held, and it held no more than its volume.
+    fn kept(&self, receipt: &stillframe_cloud::purge::Receipt, taken: &Snapshots) -> Kept {
+        let snapshot = taken.good.iter().find(|snapshot| snapshot.id == receipt.snapshot_id);
+        let planned = self.planned.volumes().find(|volume| volume.id == receipt.volume_id);
+        let gib = snapshot.map(|one| one.volume_size_gib).or(planned.map(|volume| volume.size_gib));
+        let whole = gib.unwrap_or(0).saturating_mul(1 << 30);
+        let bytes = snapshot.and_then(|snapshot| snapshot.full_size_bytes).unwrap_or(whole);
+        Kept { bytes, lifetime: receipt.lifetime }
+    }
 }
 
-fn kept(receipt: &stillframe_cloud::purge::Receipt, taken: &Snapshots) -> Kept {
-    let snapshot = taken.good.iter().find(|snapshot| snapshot.id == receipt.snapshot_id);
-    let whole = snapshot.map_or(0, |snapshot| snapshot.volume_size_gib.saturating_mul(1 << 30));
-    let bytes = snapshot.and_then(|snapshot| snapshot.full_size_bytes).unwrap_or(whole);
-    Kept { bytes, lifetime: receipt.lifetime }
+/// Why the cloud makes no snapshot just now.
+const fn refusal(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::VolumeRate => "the volume had a snapshot just now",
+        ErrorKind::ConcurrentSnapshots => "too many snapshots of the volume are pending",
+        ErrorKind::PendingSnapshots => "too many snapshots of the account are pending",
+        _ => "no snapshot can be made for now",
+    }
 }
 
 /// Whether the scan must stay known for what it may have left.

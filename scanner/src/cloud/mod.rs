@@ -75,13 +75,20 @@ impl ReadOptions {
     }
 
     /// The limit that ended reading, where one is used up and something was not read.
-    fn reached(&self, limit: &ReadLimit, report: &Report) -> Option<CloudError> {
+    fn reached(&self, limit: &ReadLimit, report: &Report, has_dry_run: bool) -> Option<CloudError> {
         let next = limit.spent().plus(self.prices.get);
         let blocks = self.max_blocks.filter(|max| limit.blocks() >= *max).map(error::Limit::Blocks);
         let cost = self.max_cost.filter(|max| next > *max).map(error::Limit::Cost);
-        let reached = blocks.or(cost).filter(|_| !report.is_complete());
-        reached.map(|limit| CloudError::LimitReached { limit })
+        let time = limit.time_is_over().map(error::Limit::Time);
+        let reached = blocks.or(cost).or(time).filter(|_| !report.is_complete());
+        reached.map(|limit| CloudError::LimitReached { limit, has_dry_run })
     }
+}
+
+/// Rounded up to a hundredth of a cent: what is watched while it grows needs no more digits.
+fn in_brief(spent: NanoDollars) -> String {
+    let parts = spent.0.div_ceil(100_000);
+    format!("${}.{:04}", parts / 10_000, parts % 10_000)
 }
 
 /// Lets whoever watches see what is read and spent.
@@ -89,6 +96,6 @@ pub fn measure(progress: &Progress, session: &Session, limit: &Arc<ReadLimit>) {
     let (counts, limit) = (session.counts().clone(), limit.clone());
     progress.measure(move || Measured {
         bytes: counts.bytes.load(Ordering::Relaxed),
-        note: Some(format!("{} blocks, {}", limit.blocks(), limit.spent())),
+        note: Some(format!("{} blocks, {}", limit.blocks(), in_brief(limit.spent()))),
     });
 }

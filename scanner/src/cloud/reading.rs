@@ -11,11 +11,9 @@ use tokio::task::JoinSet;
 use super::{CloudError, ReadOptions, Session, ledger};
 use crate::isolation::{self, Bytes, Sandbox, Supervision};
 
-/// What all sources together may hold of blocks under way and of tokens, in bytes.
+/// What all sources together may hold of blocks that are read ahead, in bytes. What readers wait for, and the tokens, are
+/// bounded by the scan's [`ReadLimit`]. A source with little room reads less ahead.
 const BUFFER_BYTES: u64 = 64 << 20;
-const TOKEN_BYTES: u64 = 24 << 20;
-/// Below this a source is slow, however many there are.
-const LEAST_BYTES: u64 = 4 << 20;
 
 /// A snapshot to be read as a disk.
 #[derive(Debug, Clone)]
@@ -141,11 +139,7 @@ pub(super) async fn open_all(
     targets: Vec<Target>,
     limit: &Arc<ReadLimit>,
 ) -> Vec<(Target, Result<EbsSource, SourceError>)> {
-    let count = u64::try_from(targets.len()).unwrap_or(u64::MAX).max(1);
-    let memory = SourceMemory {
-        token_bytes: TOKEN_BYTES.checked_div(count).unwrap_or(0).max(LEAST_BYTES),
-        buffer_bytes: BUFFER_BYTES.checked_div(count).unwrap_or(0).max(LEAST_BYTES),
-    };
+    let memory = memory_of_each(targets.len());
     let mut opening = JoinSet::new();
     for target in targets {
         let (caller, blocks, limit) = (session.client.caller.clone(), session.blocks(), limit.clone());
@@ -164,6 +158,16 @@ pub(super) async fn open_all(
     opened.into_values().collect()
 }
 
+/// The share of one of so many sources.
+fn memory_of_each(sources: usize) -> SourceMemory {
+    let count = u64::try_from(sources).unwrap_or(u64::MAX).max(1);
+    SourceMemory {
+        // One block at least.
+        buffer_bytes: BUFFER_BYTES.checked_div(count).unwrap_or(0).max(stillframe_block::BLOCK_BYTES),
+        ..SourceMemory::default()
+    }
+}
+
 /// What lies on several disks of the machine may not fit together.
 fn note_apart(coverage: &mut [Coverage], disk: &str) {
     if let Some(row) = coverage.iter_mut().find(|row| row.name.as_str() == disk) {
@@ -178,5 +182,23 @@ fn mark(coverage: &mut [Coverage], disk: &str, error: &SourceError) {
     if let Some(row) = coverage.iter_mut().find(|row| row.name.as_str() == disk) {
         row.status = if has_more { Status::Partial } else { Status::Failed };
         row.reason = Some(ledger::reason(error));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    /// As many volumes as an instance can have, and one.
+    #[test]
+    fn all_sources_together_hold_no_more_than_one() {
+        let one = memory_of_each(1);
+        assert_eq!(one, SourceMemory::default());
+        for count in 1..=128 {
+            let each = memory_of_each(count);
+            let all = u64::try_from(count).unwrap();
+            assert!(each.buffer_bytes * all <= one.buffer_bytes, "{count}");
+        }
     }
 }

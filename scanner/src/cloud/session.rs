@@ -131,13 +131,14 @@ impl Session {
         }
     }
 
-    /// Writes what waits of the audit log.
+    /// Writes what waits of the audit log, and which data calls nobody waits for any more: those of this process that
+    /// are under way.
     ///
     /// # Errors
     /// [`CloudError::Audit`].
     pub fn flush_audit(&self) -> Result<(), CloudError> {
         let audit = &self.client.caller.audit;
-        audit.flush().map_err(|source| CloudError::Audit { path: audit.path().to_owned(), source })
+        audit.conclude().map_err(|source| CloudError::Audit { path: audit.path().to_owned(), source })
     }
 
     /// The value of the tag `CreatedBy`.

@@ -362,7 +362,10 @@ fn accepted(done: Done, disks: usize) -> Result<Done, Death> {
 /// Shows how far the worker says it is. What reading elsewhere costs is measured here.
 fn show(supervision: &Supervision<'_>, targets: &[Target], stage: String, counts: [u64; 3], bytes: u64) {
     let stage: String = stage.chars().filter(|character| !character.is_control()).take(120).collect();
-    supervision.progress.set_stage(stage);
+    match stage.strip_prefix("reading ") {
+        Some(what) => supervision.progress.set_reading(what),
+        None => supervision.progress.set_stage(stage),
+    }
     supervision.progress.set_counts(counts);
     if targets.iter().all(|target| matches!(target.bytes, Bytes::File(_))) {
         supervision.progress.measure(move || Measured { bytes, note: None });

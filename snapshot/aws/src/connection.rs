@@ -23,7 +23,8 @@ use stillframe_cloud::api::{ApiError, ErrorKind, Place};
 
 use crate::errors::{self, Call};
 use crate::locality::{self, Endpoint, Locality, Situation};
-use crate::options::{LoopbackCredentials, OpenError, Options, Role};
+use crate::options::{InProcess, LoopbackCredentials, OpenError, Options, Role};
+use crate::task;
 
 /// The SDK's behaviour as of this day. A later one may retry, wait or connect otherwise, and belongs tested first.
 fn behavior() -> BehaviorVersion {
@@ -87,7 +88,10 @@ impl Connection {
         ];
         let locality = place_of_data(options, &region, &ec2_url, &ebs_url).await?;
 
-        let http = http_client(options.max_connections, locality == Locality::Loopback)?;
+        let http = match &options.in_process {
+            Some(InProcess(client)) => client.clone(),
+            None => http_client(options.max_connections, locality == Locality::Loopback)?,
+        };
         let mut config = config
             .into_builder()
             .http_client(http)
@@ -252,12 +256,20 @@ async fn place_of_data(
     if !situation.is_loopback() {
         let variable = |name: &str| std::env::var(name).ok();
         situation.own = locality::own_region(
-            metadata_region().await,
+            machines_region().await,
             variable("AWS_EXECUTION_ENV").as_deref(),
             variable("AWS_REGION").as_deref(),
         );
     }
     Ok(locality::judge(&situation)?)
+}
+
+/// The region of the container's task, else of the machine, as each is told of itself.
+async fn machines_region() -> Option<String> {
+    match task::region().await {
+        None => metadata_region().await,
+        of_task => of_task,
+    }
 }
 
 /// The region in this machine's instance metadata.

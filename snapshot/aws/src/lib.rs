@@ -30,8 +30,9 @@ mod connection;
 mod errors;
 mod locality;
 mod options;
+mod task;
 mod translate;
 
 pub use connection::Connection;
 pub use locality::{CrossRegion, Locality};
-pub use options::{LoopbackCredentials, OpenError, Options, Role};
+pub use options::{InProcess, LoopbackCredentials, OpenError, Options, Role};

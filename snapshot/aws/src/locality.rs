@@ -35,7 +35,7 @@ pub enum CrossRegion {
         /// Where the disks are.
         target: String,
     },
-    /// An endpoint was set that does not bear the region's name.
+    /// An endpoint was set that is not Amazon's own of the region.
     #[error("the {service} endpoint {host} is not known to be in {target}")]
     Endpoint {
         /// `EC2` or `EBS`.
@@ -96,7 +96,7 @@ fn leak(situation: &Situation) -> Option<CrossRegion> {
     let target = &situation.target;
     let foreign = situation.endpoints.iter().find_map(|endpoint| {
         let host = host_of(endpoint.url.as_deref()?).unwrap_or_default();
-        let near = is_loopback_host(host) || host.split('.').any(|label| label == target);
+        let near = is_loopback_host(host) || is_regions_own(host, endpoint.service, target);
         (!near).then(|| CrossRegion::Endpoint {
             service: endpoint.service,
             host: host.chars().filter(|letter| !letter.is_control()).take(255).collect(),
@@ -113,8 +113,29 @@ fn leak(situation: &Situation) -> Option<CrossRegion> {
     }
 }
 
-/// Where this machine is: what its instance metadata says; else, inside a function or container service, the region that
-/// the service sets. Anywhere else `AWS_REGION` says only where the user wants to go.
+/// Amazon's domains. Nobody else can have a name below them; but customers do have some, so what stands before is looked at
+/// as well. The second ones are for both versions of IP.
+const DOMAINS: [&str; 4] = ["amazonaws.com", "amazonaws.com.cn", "api.aws", "api.amazonwebservices.com.cn"];
+
+/// Whether a host is the service's endpoint in the region: `ebs.REGION.DOMAIN`, `ebs-fips.REGION.DOMAIN`, or, through a
+/// network's own endpoint, `vpce-….ebs.REGION.vpce.DOMAIN`.
+fn is_regions_own(host: &str, service: &str, region: &str) -> bool {
+    let (host, service) = (host.to_ascii_lowercase(), service.to_ascii_lowercase());
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    let before = DOMAINS.iter().find_map(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
+    let Some(labels) = before.map(|before| before.split('.').collect::<Vec<_>>()) else { return false };
+    let is_service = |label: &str| label == service || label.strip_suffix("-fips") == Some(&service);
+    match labels.as_slice() {
+        [name, place] => is_service(name) && *place == region,
+        [endpoint, name, place, "vpce"] => {
+            endpoint.starts_with("vpce-") && is_service(name) && *place == region
+        }
+        _ => false,
+    }
+}
+
+/// Where this machine is: what its own metadata or those of its task say; else, inside a function, the region that the
+/// runtime sets and nobody else can. Anywhere else, in a container too, `AWS_REGION` says only where the user wants to go.
 pub(crate) fn own_region(
     metadata: Option<String>,
     execution_environment: Option<&str>,
@@ -122,8 +143,7 @@ pub(crate) fn own_region(
 ) -> Option<String> {
     metadata.or_else(|| {
         let environment = execution_environment?;
-        let telling = environment.starts_with("AWS_Lambda_") || environment.starts_with("AWS_ECS_");
-        region_variable.filter(|_| telling).map(str::to_owned)
+        region_variable.filter(|_| environment.starts_with("AWS_Lambda_")).map(str::to_owned)
     })
 }
 
@@ -221,17 +241,28 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_must_bear_the_regions_name() {
+    fn an_endpoint_must_be_the_regions_own() {
         let judged = |url| judge(&situation(Some("eu-west-3"), None, Some(url)));
         for near in [
             "https://ebs.eu-west-3.amazonaws.com",
             "https://vpce-0abc-x.ebs.eu-west-3.vpce.amazonaws.com:443/",
+            "https://vpce-0abc-x-eu-west-3a.ebs.eu-west-3.vpce.amazonaws.com",
             "https://ebs.eu-west-3.api.aws",
+            "https://EBS-fips.eu-west-3.amazonaws.com.",
         ] {
             assert_eq!(judged(near), Ok(Locality::SameRegion), "{near}");
         }
         for far in [
             "https://ebs.us-east-1.amazonaws.com",
+            "https://eu-west-3.example.com",
+            "https://ebs.eu-west-3.example.com",
+            "https://ebs.eu-west-3.amazonaws.com.example.com",
+            "https://ebs.eu-west-3.evilamazonaws.com",
+            "https://ebs.eu-west-3.elb.amazonaws.com",
+            "https://eu-west-3.s3.us-east-1.amazonaws.com",
+            "https://abc.execute-api.eu-west-3.amazonaws.com",
+            "https://ec2.eu-west-3.amazonaws.com",
+            "https://x.ebs.eu-west-3.vpce.amazonaws.com",
             "https://example.com/eu-west-3/",
             "https://eu-west-3@example.com/",
             "https://example.com?.eu-west-3.",
@@ -268,9 +299,12 @@ mod tests {
         assert_eq!(own_region(metadata(), Some("AWS_ECS_FARGATE"), Some("us-east-1")), metadata());
         assert_eq!(own_region(None, None, Some("us-east-1")), None);
         assert_eq!(own_region(None, Some("CloudShell"), Some("us-east-1")), None);
-        for environment in ["AWS_ECS_FARGATE", "AWS_ECS_EC2", "AWS_Lambda_provided.al2023"] {
-            assert_eq!(own_region(None, Some(environment), Some("us-east-1")).as_deref(), Some("us-east-1"));
-            assert_eq!(own_region(None, Some(environment), None), None);
+        let function = Some("AWS_Lambda_provided.al2023");
+        assert_eq!(own_region(None, function, Some("us-east-1")).as_deref(), Some("us-east-1"));
+        assert_eq!(own_region(None, function, None), None);
+        // In a container the variable is whoever's who wrote the task's definition.
+        for environment in ["AWS_ECS_FARGATE", "AWS_ECS_EC2"] {
+            assert_eq!(own_region(None, Some(environment), Some("us-east-1")), None);
         }
     }
 

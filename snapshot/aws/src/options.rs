@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_sdk_ec2::config::Credentials;
+use aws_sdk_ec2::config::{Credentials, HttpClient, SharedHttpClient};
 use stillframe_cloud::api::ApiError;
 
 use crate::locality::{self, CrossRegion};
@@ -29,7 +29,13 @@ pub struct Options {
     pub max_connections: usize,
     /// Fixed credentials, for a fake on loopback: [`Options::loopback`] sets them.
     pub loopback_credentials: Option<LoopbackCredentials>,
+    /// What answers in place of a socket: [`Options::in_process`] sets it.
+    pub in_process: Option<InProcess>,
 }
+
+/// Something in this process that answers as the cloud does. `open` takes it only with the credentials of a loopback.
+#[derive(Clone)]
+pub struct InProcess(pub(crate) SharedHttpClient);
 
 /// Credentials that `open` takes only where every endpoint is on loopback.
 #[derive(Clone)]
@@ -56,6 +62,7 @@ impl Default for Options {
             allow_cross_region: false,
             max_connections: CONNECTIONS,
             loopback_credentials: None,
+            in_process: None,
         }
     }
 }
@@ -74,6 +81,14 @@ impl Options {
         }
     }
 
+    /// For a fake in the same process, which answers without a socket, and on a clock of its own where it has one.
+    #[must_use]
+    pub fn in_process(fake: impl HttpClient + 'static, region: &str, access_key_id: &str) -> Self {
+        let in_process = Some(InProcess(SharedHttpClient::new(fake)));
+        // Nobody listens there, and nobody is asked.
+        Self { in_process, ..Self::loopback("http://127.0.0.1:9", region, access_key_id) }
+    }
+
     /// Checks what can be checked without asking anybody.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         if self.region.as_deref().is_some_and(|region| !locality::is_region_name(region)) {
@@ -85,6 +100,9 @@ impl Options {
         if self.loopback_credentials.is_some()
             && !self.endpoint_url.as_deref().is_some_and(locality::is_loopback)
         {
+            return Err(OpenError::FixedCredentials);
+        }
+        if self.in_process.is_some() && self.loopback_credentials.is_none() {
             return Err(OpenError::FixedCredentials);
         }
         if self.max_connections == 0 {

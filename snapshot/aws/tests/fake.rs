@@ -21,6 +21,8 @@ use stillframe_aws::{Connection, Options};
 use stillframe_cloud::api::{
     Blocks, Compute, CreateSet, DryRunAction, ErrorKind, Filter, SnapshotState, Tags,
 };
+use stillframe_cloud::policy::{self, Partition, document};
+use stillframe_cloud::tags::DEFAULT_CREATED_BY;
 
 const BLOCK_BYTES: usize = 524_288;
 const REGION: &str = fake_aws::DEFAULT_REGION;
@@ -57,10 +59,15 @@ fn estate() -> (Estate, tempfile::NamedTempFile) {
         devices: devices.into_iter().map(device).collect(),
         ..Instance::default()
     };
-    let role = Role { name: "scanner".to_owned(), external_id: Some("word".to_owned()), ..Role::default() };
+    let policy = document(policy::Role::Single, DEFAULT_CREATED_BY, Partition::default());
+    let role = Role {
+        name: "scanner".to_owned(),
+        external_id: Some("word".to_owned()),
+        policy: Some(policy.try_into().unwrap()),
+        ..Role::default()
+    };
     let mut estate = Estate { instances: vec![instance], volumes: vec![root, data], ..Estate::default() };
     estate.accounts.push(Account { id: TARGET.to_owned(), roles: vec![role], ..Account::default() });
-    estate.settings.enforce_policy = true;
     (estate, disk)
 }
 

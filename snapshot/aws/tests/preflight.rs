@@ -22,7 +22,7 @@ use stillframe_cloud::client::{CallCounts, Caller, Client};
 use stillframe_cloud::clock::SystemClock;
 use stillframe_cloud::discover::{DiskSkip, Exclusions, InstanceStore, Selection, discover};
 use stillframe_cloud::limiter::{Limiter, Rates};
-use stillframe_cloud::policy::Role;
+use stillframe_cloud::policy::{Partition, Role, document};
 use stillframe_cloud::preflight::{Check, PreflightOrder, Verdict, preflight};
 use stillframe_cloud::retry::RetryPolicy;
 use stillframe_cloud::tags::DEFAULT_CREATED_BY;
@@ -58,7 +58,8 @@ fn estate() -> Estate {
         ..Estate::default()
     };
     estate.instance_types.insert("m5d.large".to_owned(), 75);
-    estate.settings.enforce_policy = true;
+    let policy = document(Role::Single, DEFAULT_CREATED_BY, Partition::default());
+    estate.accounts[0].policy = Some(policy.try_into().unwrap());
     estate
 }
 

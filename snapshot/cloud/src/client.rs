@@ -15,7 +15,7 @@ use crate::api::{
     Answer, ApiError, Compute, CreateSet, DryRunAction, ErrorKind, Filter, Instance, Page, Place, Replied,
     Snapshot, Tags, Volume,
 };
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, DataCall};
 use crate::limiter::{Limiter, Operation};
 use crate::retry::{RetryPolicy, retry};
 
@@ -100,18 +100,9 @@ impl Caller {
         answer
     }
 
-    /// Writes a data call down.
-    pub(crate) fn audit_data(
-        &self,
-        operation: &str,
-        resource: String,
-        answer: Result<&Option<String>, &ApiError>,
-    ) {
-        let (id, result) = match answer {
-            Ok(id) => (id.clone(), "ok"),
-            Err(error) => (error.request_id.clone(), error.code.as_str()),
-        };
-        self.audit.data(&self.place, operation, resource, id, result);
+    /// A data call begins, and is written down when it ends.
+    pub(crate) fn begin_data(&self, operation: &str, resource: String) -> DataCall {
+        self.audit.begin_data(&self.place, operation, resource)
     }
 
     fn audit_change<T>(&self, operation: &str, resource: &str, answer: &Result<Replied<T>, ApiError>) {
@@ -197,12 +188,31 @@ impl Client {
         self.describe("ec2:DescribeRegions", || self.compute.describe_regions()).await
     }
 
-    /// Whether a call would be allowed. Counted as a description: it changes nothing.
+    /// Whether a call would be allowed. Counted as a description, since it changes nothing; but CloudTrail shows the call
+    /// itself, so that those that would change something are written down.
     ///
     /// # Errors
     /// That it would not, or what the call fails with, after retries.
     pub async fn dry_run(&self, action: &DryRunAction) -> Result<(), ApiError> {
-        self.describe("a dry run", || self.compute.dry_run(action.clone())).await
+        let answer = self.describe("a dry run", || self.compute.dry_run(action.clone())).await;
+        let (operation, resource) = match action {
+            DryRunAction::CreateSnapshots { instance_id, .. } => ("ec2:CreateSnapshots", instance_id),
+            DryRunAction::CreateSnapshot { volume_id, .. } => ("ec2:CreateSnapshot", volume_id),
+            DryRunAction::DeleteSnapshot { snapshot_id } => ("ec2:DeleteSnapshot", snapshot_id),
+            DryRunAction::DescribeInstances
+            | DryRunAction::DescribeVolumes
+            | DryRunAction::DescribeSnapshots => return answer,
+        };
+        let (id, verdict) = match &answer {
+            Ok(()) => (None, "allowed"),
+            Err(error) => (error.request_id.clone(), error.code.as_str()),
+        };
+        let result = format!("dry run: {verdict}");
+        let (place, audit) = (&self.caller.place, &self.caller.audit);
+        if let Err(error) = audit.change(place, operation, resource.clone(), id, &result) {
+            tracing::error!(operation, resource, %error, "a dry run could not be written to the audit log");
+        }
+        answer
     }
 
     /// `CreateSnapshots`, once. Refused with a failure of our own where it cannot be logged.

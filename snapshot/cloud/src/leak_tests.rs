@@ -62,10 +62,12 @@ async fn kill_after(waits: usize, work: impl Future<Output = ()>) -> bool {
 async fn sweep_until_clean(folder: &std::path::Path, cloud: &Arc<FakeCompute>, case: &str) {
     let process = Process::start(folder, cloud);
     for _ in 0..4 {
-        let report = process.purger.sweep(&SweepOptions::default()).await.unwrap();
-        assert!(report.alive.is_empty(), "{case}");
-        if report.is_complete() {
-            break;
+        // What fails at a call may fail at one of these.
+        if let Ok(report) = process.purger.sweep(&SweepOptions::default()).await {
+            assert!(report.alive.is_empty(), "{case}");
+            if report.is_complete() {
+                break;
+            }
         }
         sleep(Duration::from_secs(300)).await;
     }

@@ -27,6 +27,7 @@ pub mod snapshot_source;
 pub mod state;
 pub mod sweep;
 pub mod tags;
+mod verdict;
 pub mod written;
 
 #[cfg(test)]
@@ -35,6 +36,9 @@ mod leak_tests;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
 mod lifecycle_tests;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
+mod purge_tests;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
 mod testing;

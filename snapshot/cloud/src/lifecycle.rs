@@ -4,7 +4,8 @@
 //! `CreateSnapshots`; where the set fails, at once or later, each volume is taken by itself. What the cloud refuses for now
 //! (15 s between two snapshots of a volume, too many that are pending) is waited for. A call without a reply may have had its
 //! effect, so its snapshots are looked for by their tags before another is made; since they can become visible later still,
-//! its intent stays open, and [`crate::purge`] looks again.
+//! its intent stays open, and [`crate::purge`] looks again. Where they cannot be looked for, or some are seen and others
+//! not, no other call is made. Lists come late and may lack what is there: one of them alone ends nothing.
 //!
 //! Nothing here deletes. Whatever happens, also when a future of this module is dropped, purge the scan afterwards.
 
@@ -18,12 +19,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::api::{ApiError, CreateSet, ErrorKind, Snapshot, SnapshotState, Tags};
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::retry::full_jitter;
+use crate::retry::Transient;
 use crate::state::{IntentOutcome, SnapshotRow, StateError, StateStore};
 use crate::tags::{self, ScanId};
+use crate::verdict::{is_hopeless, is_open, judge, longer, may_pass, mean_percent, pause_after, say_wait};
 
 /// Data volumes that one `CreateSnapshots` can leave out.
 const LEFT_OUT_AT_MOST: usize = 40;
+
+/// A snapshot that so many lists in a row lack is not listed; fewer may be late.
+const MISSES: u32 = 3;
 
 /// How long to wait for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +37,8 @@ pub struct LifecycleSettings {
     pub created_by: String,
     /// For the cloud to let us create.
     pub create_deadline: Duration,
-    /// For the snapshots of a call without a reply to become visible, before another is made.
+    /// For the snapshots of a call without a reply to become visible, before another is made. Where some of them do, so
+    /// will the others: those are waited for as long as [`LifecycleSettings::visible_within`].
     pub lost_reply_wait: Duration,
     /// For snapshots to be completed.
     pub complete_deadline: Duration,
@@ -129,7 +135,12 @@ pub struct Progress {
     pub failed: usize,
     /// How much of all of them is taken, in percent, where the cloud tells.
     pub percent: Option<u8>,
+    /// Where nothing is made yet because the cloud refuses for now: why, and how long is waited before another call.
+    pub refused: Option<(ErrorKind, Duration)>,
 }
+
+/// Who wants to know how far it is.
+type Told<'a> = &'a (dyn Fn(Progress) + Sync);
 
 /// Makes snapshots in one account and region.
 #[derive(Clone)]
@@ -153,8 +164,27 @@ enum Target<'a> {
 
 enum Attempt {
     Made(Vec<Snapshot>),
-    Again { after: Duration, error: ApiError },
+    Again {
+        after: Duration,
+        error: ApiError,
+    },
     Failed(ApiError),
+    /// Nobody knows what the call made beside these: its intent stays open, and whoever made another call would make
+    /// snapshots of the same volumes twice.
+    Unresolved {
+        seen: Vec<Snapshot>,
+        error: ApiError,
+    },
+}
+
+impl Attempt {
+    /// What it is where there is no time for another.
+    fn last(error: ApiError) -> Self {
+        match is_open(error.kind) {
+            true => Self::Unresolved { seen: Vec::new(), error },
+            false => Self::Failed(error),
+        }
+    }
 }
 
 impl Lifecycle {
@@ -168,7 +198,7 @@ impl Lifecycle {
         order: &SnapshotOrder,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Snapshots, StateError> {
-        let mut made = self.create(order).await?;
+        let mut made = self.create_and_tell(order, progress).await?;
         let mut done = self.wait(&order.scan, &made.good, progress).await?;
         done.failed.append(&mut made.failed);
         done.apart = made.apart;
@@ -178,7 +208,7 @@ impl Lifecycle {
         done.failed = failed;
         if made.good.len() > 1 && !again.is_empty() {
             let volumes = again.into_iter().map(|(volume, _)| volume).collect();
-            let mut retried = self.create_each(order, volumes).await?;
+            let mut retried = self.create_each(order, volumes, progress).await?;
             let second = self.wait(&order.scan, &retried.good, progress).await?;
             done.apart.extend(second.good.iter().map(|snapshot| snapshot.volume_id.clone()));
             done.good.extend(second.good);
@@ -195,19 +225,26 @@ impl Lifecycle {
     /// # Errors
     /// [`StateError`] only.
     pub async fn create(&self, order: &SnapshotOrder) -> Result<Snapshots, StateError> {
+        self.create_and_tell(order, &|_| {}).await
+    }
+
+    async fn create_and_tell(
+        &self,
+        order: &SnapshotOrder,
+        progress: Told<'_>,
+    ) -> Result<Snapshots, StateError> {
         if order.volume_ids.is_empty() {
             return Ok(Snapshots::default());
         }
         let mut made = Vec::new();
         if order.leave_out_data.len() <= LEFT_OUT_AT_MOST {
-            match self.create_set(order).await? {
-                Ok(snapshots) => made = snapshots,
-                Err(error) if is_hopeless(error.kind) => {
-                    let failed = order.volume_ids.iter();
-                    let failed = failed.map(|volume| (volume.clone(), error.clone().into())).collect();
-                    return Ok(Snapshots { failed, ..Snapshots::default() });
+            match self.create_set(order, progress).await? {
+                Attempt::Made(snapshots) => made = snapshots,
+                Attempt::Unresolved { seen, error } => return Ok(partly(order, seen, &error)),
+                Attempt::Failed(error) | Attempt::Again { error, .. } if is_hopeless(error.kind) => {
+                    return Ok(partly(order, Vec::new(), &error));
                 }
-                Err(error) => {
+                Attempt::Failed(error) | Attempt::Again { error, .. } => {
                     tracing::warn!(instance = order.instance_id, %error, "the set failed: a call for each volume");
                 }
             }
@@ -217,7 +254,7 @@ impl Lifecycle {
         let taken: BTreeSet<&str> = made.iter().map(|snapshot| snapshot.volume_id.as_str()).collect();
         let missing: Vec<String> =
             order.volume_ids.iter().filter(|volume| !taken.contains(volume.as_str())).cloned().collect();
-        let mut each = self.create_each(order, missing).await?;
+        let mut each = self.create_each(order, missing, progress).await?;
         if order.volume_ids.len() > 1 {
             each.apart = each.good.iter().map(|snapshot| snapshot.volume_id.clone()).collect();
         }
@@ -239,12 +276,20 @@ impl Lifecycle {
         let mut waiting: BTreeMap<String, Snapshot> =
             snapshots.iter().map(|snapshot| (snapshot.id.clone(), snapshot.clone())).collect();
         let mut seen = BTreeMap::new();
+        let mut missed: BTreeMap<String, u32> = BTreeMap::new();
         let started = Instant::now();
         let mut pause = Duration::from_secs(1);
         while !waiting.is_empty() {
             let listed = self.client.snapshots(&tags::filters_of_scan(&self.settings.created_by, scan)).await;
             let listed = match listed {
                 Ok(listed) => listed,
+                // A bad minute of the service says nothing of the snapshots.
+                Err(error) if error.is_transient() && started.elapsed() < self.settings.complete_deadline => {
+                    tracing::warn!(%error, "snapshots cannot be listed for now: waiting on");
+                    sleep(pause).await;
+                    pause = longer(pause);
+                    continue;
+                }
                 Err(error) => {
                     let fail = |(_, snapshot): (String, Snapshot)| (snapshot.volume_id, error.clone().into());
                     done.failed.extend(std::mem::take(&mut waiting).into_iter().map(fail));
@@ -275,9 +320,13 @@ impl Lifecycle {
             }
             let waited = started.elapsed();
             waiting.retain(|id, snapshot| {
-                let fault = if here.contains(id) {
+                let misses = missed.entry(id.clone()).or_default();
+                *misses = if here.contains(id) { 0 } else { misses.saturating_add(1) };
+                let fault = if *misses == 0 {
                     (waited >= self.settings.complete_deadline)
                         .then_some(SnapshotFault::StillPending { waited })
+                } else if *misses < MISSES {
+                    None
                 } else if seen.contains_key(id) {
                     Some(SnapshotFault::Vanished)
                 } else {
@@ -288,30 +337,30 @@ impl Lifecycle {
             });
             let (completed, failed) = (done.good.len(), done.failed.len());
             let percent = mean_percent(completed.saturating_add(failed), &percents);
-            progress(Progress { total: snapshots.len(), completed, failed, percent });
+            progress(Progress { total: snapshots.len(), completed, failed, percent, refused: None });
             if !waiting.is_empty() {
                 sleep(pause).await;
-                pause = pause.mul_f64(1.5).min(Duration::from_secs(15));
+                pause = longer(pause);
             }
         }
         Ok(done)
     }
 
-    /// `CreateSnapshots` until it is done, refused for good, or the deadline passes.
-    async fn create_set(&self, order: &SnapshotOrder) -> Result<Result<Vec<Snapshot>, ApiError>, StateError> {
+    /// `CreateSnapshots` until it is done, refused for good, or the deadline passes: never [`Attempt::Again`].
+    async fn create_set(&self, order: &SnapshotOrder, progress: Told<'_>) -> Result<Attempt, StateError> {
         let started = Instant::now();
         let mut number = 1;
         loop {
             match self.attempt(order, Target::Set, number).await? {
-                Attempt::Made(snapshots) => return Ok(Ok(snapshots)),
-                Attempt::Failed(error) => return Ok(Err(error)),
                 Attempt::Again { after, error } => {
                     if started.elapsed().saturating_add(after) > self.settings.create_deadline {
-                        return Ok(Err(error));
+                        return Ok(Attempt::last(error));
                     }
                     say_wait(&error, after);
+                    progress(waiting(order, &error, after));
                     sleep(after).await;
                 }
+                attempt => return Ok(attempt),
             }
             number = number.saturating_add(1);
         }
@@ -322,6 +371,7 @@ impl Lifecycle {
         &self,
         order: &SnapshotOrder,
         volumes: Vec<String>,
+        progress: Told<'_>,
     ) -> Result<Snapshots, StateError> {
         let started = Instant::now();
         let mut result = Snapshots::default();
@@ -337,7 +387,9 @@ impl Lifecycle {
                     result.failed.push((volume, SnapshotFault::LeftOut));
                 }
                 Attempt::Made(snapshots) => result.good.extend(snapshots),
-                Attempt::Failed(error) => result.failed.push((volume, error.into())),
+                Attempt::Failed(error) | Attempt::Unresolved { error, .. } => {
+                    result.failed.push((volume, error.into()));
+                }
                 Attempt::Again { after, error } => {
                     let now = Instant::now();
                     let next = now.checked_add(after).unwrap_or(now);
@@ -345,6 +397,7 @@ impl Lifecycle {
                         result.failed.push((volume, error.into()));
                     } else {
                         say_wait(&error, after);
+                        progress(waiting(order, &error, after));
                         queue.push((next, number.saturating_add(1), volume));
                     }
                 }
@@ -374,8 +427,7 @@ impl Lifecycle {
             }
             Err(error) => error,
         };
-        // A failure of the service says as little as no reply.
-        if matches!(error.kind, ErrorKind::NoReply | ErrorKind::Service) {
+        if is_open(error.kind) {
             tracing::warn!(%error, "it may have made snapshots all the same: looking for them before another call");
             return match self.look_for(order, target, &known).await {
                 Ok(found) if found.is_empty() => {
@@ -383,13 +435,17 @@ impl Lifecycle {
                 }
                 Ok(found) => {
                     self.record(&order.scan, &found, true)?;
+                    if found.len() < wanted(order, target) {
+                        tracing::warn!(%error, "some of its snapshots are seen, and others not");
+                        return Ok(Attempt::Unresolved { seen: found, error });
+                    }
                     self.state.settle(intent, IntentOutcome::Recorded)?;
                     Ok(Attempt::Made(found))
                 }
                 // Whoever cannot look must not make a second one.
                 Err(unseen) => {
                     tracing::warn!(%error, %unseen, "a call has no reply, and its snapshots cannot be looked for");
-                    Ok(Attempt::Failed(error))
+                    Ok(Attempt::Unresolved { seen: Vec::new(), error })
                 }
             };
         }
@@ -430,26 +486,42 @@ impl Lifecycle {
         target: Target<'_>,
         known: &BTreeSet<String>,
     ) -> Result<Vec<Snapshot>, ApiError> {
-        let filters = tags::filters_of_scan(&self.settings.created_by, &order.scan);
-        let started = Instant::now();
-        let mut pause = Duration::from_secs(1);
-        loop {
-            let mut found = self.client.snapshots(&filters).await?;
-            found.retain(|snapshot| {
-                let of_instance = snapshot.tags.get(tags::INSTANCE_ID) == Some(&order.instance_id);
-                let of_target = match target {
+        let created_by = &self.settings.created_by;
+        let filters = tags::filters_of_scan(created_by, &order.scan);
+        let is_it = |snapshot: &Snapshot| {
+            // The filter is not trusted with what will be recorded, and deleted for that.
+            tags::scan_of(&snapshot.tags, created_by).as_ref() == Some(&order.scan)
+                && snapshot.tags.get(tags::INSTANCE_ID) == Some(&order.instance_id)
+                && !known.contains(&snapshot.id)
+                && match target {
                     Target::Set => true,
                     Target::Volume(volume) => snapshot.volume_id == volume,
-                };
-                of_instance && of_target && !known.contains(&snapshot.id)
-            });
-            let wanted = match target {
-                Target::Set => order.volume_ids.len(),
-                Target::Volume(_) => 1,
+                }
+        };
+        let started = Instant::now();
+        let mut pause = Duration::from_secs(1);
+        // A list may lack what an earlier one had.
+        let mut found = BTreeMap::new();
+        loop {
+            let listed = self.client.snapshots(&filters).await;
+            let failure = match listed {
+                Ok(listed) => {
+                    let new = listed.into_iter().filter(is_it);
+                    found.extend(new.map(|snapshot| (snapshot.id.clone(), snapshot)));
+                    None
+                }
+                Err(error) => Some(error),
             };
-            let over = started.elapsed().saturating_add(pause) > self.settings.lost_reply_wait;
-            if found.len() >= wanted || over {
-                return Ok(found);
+            let patience = match found.is_empty() {
+                true => self.settings.lost_reply_wait,
+                false => self.settings.visible_within,
+            };
+            let over = started.elapsed().saturating_add(pause) > patience;
+            if found.len() >= wanted(order, target) || over && (failure.is_none() || !found.is_empty()) {
+                return Ok(found.into_values().collect());
+            }
+            if let Some(error) = failure.filter(|error| over || !error.is_transient()) {
+                return Err(error);
             }
             sleep(pause).await;
             pause = pause.saturating_mul(2).min(Duration::from_secs(10));
@@ -466,6 +538,27 @@ impl Lifecycle {
     }
 }
 
+fn waiting(order: &SnapshotOrder, error: &ApiError, after: Duration) -> Progress {
+    let (total, refused) = (order.volume_ids.len(), Some((error.kind, after)));
+    Progress { total, completed: 0, failed: 0, percent: None, refused }
+}
+
+/// How many snapshots a call for the target makes.
+fn wanted(order: &SnapshotOrder, target: Target<'_>) -> usize {
+    match target {
+        Target::Set => order.volume_ids.len(),
+        Target::Volume(_) => 1,
+    }
+}
+
+/// Of a set of which only these `seen` ones can be used.
+fn partly(order: &SnapshotOrder, seen: Vec<Snapshot>, error: &ApiError) -> Snapshots {
+    let is_seen = |volume: &&String| seen.iter().any(|snapshot| snapshot.volume_id == **volume);
+    let missing = order.volume_ids.iter().filter(|volume| !is_seen(volume));
+    let failed = missing.map(|volume| (volume.clone(), error.clone().into())).collect();
+    Snapshots { good: seen, failed, ..Snapshots::default() }
+}
+
 /// What the store keeps of a snapshot.
 pub(crate) fn row_of(scan: &ScanId, snapshot: &Snapshot, seen: bool, now: Timestamp) -> SnapshotRow {
     SnapshotRow {
@@ -479,62 +572,5 @@ pub(crate) fn row_of(scan: &ScanId, snapshot: &Snapshot, seen: bool, now: Timest
         completed: (snapshot.state == SnapshotState::Completed).then_some(now),
         deleted: None,
         gone: None,
-    }
-}
-
-/// The mean over those that have `ended` and the `pending` ones that tell; `None` where none of these does.
-fn mean_percent(ended: usize, pending: &[u8]) -> Option<u8> {
-    if pending.is_empty() {
-        return None;
-    }
-    let sum =
-        pending.iter().fold(ended.saturating_mul(100), |sum, percent| sum.saturating_add((*percent).into()));
-    u8::try_from(sum.checked_div(ended.saturating_add(pending.len()))?).ok()
-}
-
-/// `None` while there is something to wait for.
-fn judge(snapshot: &Snapshot) -> Option<Result<(), SnapshotFault>> {
-    match snapshot.state {
-        SnapshotState::Pending | SnapshotState::Recovering => None,
-        SnapshotState::Error => Some(Err(SnapshotFault::Failed { message: snapshot.state_message.clone() })),
-        SnapshotState::Recoverable => Some(Err(SnapshotFault::InRecycleBin)),
-        SnapshotState::Completed if snapshot.storage_tier.as_deref() == Some("archive") => {
-            Some(Err(SnapshotFault::Archived))
-        }
-        SnapshotState::Completed => Some(Ok(())),
-    }
-}
-
-/// No call for a single volume would fare better.
-fn is_hopeless(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Credentials | ErrorKind::NotFound | ErrorKind::SnapshotQuota)
-}
-
-/// The cloud refuses now, and may not later.
-fn may_pass(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Throttled
-            | ErrorKind::VolumeRate
-            | ErrorKind::ConcurrentSnapshots
-            | ErrorKind::PendingSnapshots
-    )
-}
-
-/// Else nobody knows what takes so long.
-fn say_wait(error: &ApiError, after: Duration) {
-    if after >= Duration::from_secs(5) {
-        tracing::warn!(%error, seconds = after.as_secs(), "refused for now: waiting before another call");
-    }
-}
-
-fn pause_after(kind: ErrorKind, number: u32) -> Duration {
-    let jitter = |base, cap| full_jitter(Duration::from_secs(base), Duration::from_secs(cap), number);
-    match kind {
-        ErrorKind::VolumeRate => Duration::from_secs(15).saturating_add(jitter(1, 5)),
-        ErrorKind::ConcurrentSnapshots | ErrorKind::PendingSnapshots => {
-            Duration::from_secs(5).saturating_add(jitter(5, 60))
-        }
-        _ => jitter(1, 20),
     }
 }

@@ -134,6 +134,25 @@ async fn what_the_cloud_refuses_for_now_is_waited_for_and_no_longer_than_the_dea
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_watches_is_told_why_nothing_is_made_and_how_long_that_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = FakeCompute::new().with_instance("i-1", &["vol-1"]);
+    cloud.world().volume_rate = true;
+    let process = Process::start(folder.path(), &cloud);
+    let scan = scan_id();
+    let _lock = process.begin(&scan);
+    let order = process.order(&scan, "i-1", &["vol-1"]);
+    process.lifecycle.create(&order).await.unwrap();
+    let told = Mutex::new(Vec::new());
+    let tell = |progress: Progress| told.lock().unwrap().extend(progress.refused);
+    let done = process.lifecycle.run(&order, &tell).await.unwrap();
+    assert_eq!((done.good.len(), done.failed.len()), (1, 0));
+    let told = told.into_inner().unwrap();
+    let [(ErrorKind::VolumeRate, wait)] = told[..] else { panic!("{told:?}") };
+    assert!((15..=20).contains(&wait.as_secs()), "{wait:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_reply_is_looked_for_before_another_call() {
     for (visible_after, calls) in [(0, 1), (20, 1), (100, 2)] {
         let folder = tempfile::tempdir().unwrap();

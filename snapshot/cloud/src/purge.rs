@@ -1,9 +1,10 @@
 //! Deleting a scan's snapshots, and making sure that they are gone.
 //!
-//! What is deleted: what the state store has recorded, and what bears the scan's tags; pending ones too. Gone is what was
-//! listed once, or taken for deletion, and is listed no more. That a snapshot is not found proves nothing before it was ever
-//! listed: creation becomes visible late, so such a one is deleted again until it must have become visible. The same holds for
-//! calls to create whose outcome is unknown: they are looked for until [`PurgeSettings::unknown_window`] has passed since.
+//! What is deleted: what the state store has recorded, before anything is listed, and what bears the scan's tags; pending
+//! ones too. Lists come late and may lack what is there, so a list alone proves nothing: gone is what the cloud took for
+//! deletion, or does not find when it is to delete it, *and* lists no more. That it is not found proves nothing either before
+//! the snapshot was ever listed: such a one is deleted again until it must have become visible. The same holds for calls to
+//! create whose outcome is unknown: they are looked for until [`PurgeSettings::unknown_window`] has passed since.
 //!
 //! When the deadline comes first the store keeps what is left, for [`crate::sweep`].
 
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::api::{ApiError, ErrorKind, Snapshot, SnapshotState};
 use crate::client::Client;
@@ -23,10 +25,14 @@ use crate::scan_lock::LockFolder;
 use crate::state::{IntentOutcome, SnapshotRow, StateError, StateStore};
 use crate::tags::{self, ScanId};
 
+/// What takes longer, a list or a deletion with all its tries, is left for the next round: one call that hangs does not
+/// keep the others.
+const STEP_AT_MOST: Duration = Duration::from_secs(20);
+
 /// How long to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PurgeSettings {
-    /// The value of the tag `CreatedBy`.
+    /// The value of the tag `CreatedBy` of scans of which the store does not say it.
     pub created_by: String,
     /// Until all is confirmed gone.
     pub deadline: Duration,
@@ -118,24 +124,64 @@ pub struct Purger {
 }
 
 /// A purge under way.
-struct Work {
+struct Work<'a> {
+    scan: &'a ScanId,
+    standing: Standing,
+    /// The value of the tag `CreatedBy` of the scan's snapshots.
+    created_by: String,
     targets: BTreeMap<String, Target>,
+    /// How many lists there were.
+    lists: u32,
     list_error: Option<ApiError>,
 }
 
-impl Work {
+/// What the state store says of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is of this account and region.
+    Here,
+    /// It is of another one: what bears its id here is a copy, and the store's rows are not about that.
+    Elsewhere,
+    /// It is another store's.
+    Unknown,
+}
+
+impl Work<'_> {
     /// Nothing can be listed, now or in a minute, and what is known was asked to be deleted.
     fn waits_in_vain(&self) -> bool {
         self.list_error.as_ref().is_some_and(|error| is_final(error.kind))
-            && self.targets.values().all(|target| target.outcome.is_some() || target.row.deleted.is_some())
+            && self.targets.values().all(|target| target.outcome.is_some() || target.is_requested())
     }
 }
 
 struct Target {
     row: SnapshotRow,
     listed: bool,
+    /// Asked for in this round.
+    tried: bool,
+    /// The cloud took the call in this purge.
+    taken: bool,
+    /// The cloud had nothing to delete, though it must know the snapshot.
+    missing: bool,
     outcome: Option<PurgeOutcome>,
     last_error: Option<ApiError>,
+}
+
+impl Target {
+    fn new(row: SnapshotRow) -> Self {
+        let outcome = row.gone.map(|_| PurgeOutcome::Gone);
+        Self { row, listed: false, tried: false, taken: false, missing: false, outcome, last_error: None }
+    }
+
+    fn is_requested(&self) -> bool {
+        self.row.deleted.is_some() || self.missing
+    }
+
+    /// Whether the call is to be made in this round: also where an earlier purge's was taken, and it is there all the same.
+    fn is_due(&self) -> bool {
+        let is_back = self.listed && self.row.state != SnapshotState::Pending;
+        self.outcome.is_none() && !self.tried && !self.taken && (!self.is_requested() || is_back)
+    }
 }
 
 impl Purger {
@@ -152,82 +198,97 @@ impl Purger {
         scan: &ScanId,
         deadline: Duration,
     ) -> Result<PurgeReport, StateError> {
-        let until = Instant::now().checked_add(deadline).unwrap_or_else(Instant::now);
-        let mut work = Work { targets: BTreeMap::new(), list_error: None };
-        let (rows, unreadable) = match self.state.snapshots(scan) {
-            Ok(rows) => (rows, None),
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        for row in rows {
-            let outcome = row.gone.map(|_| PurgeOutcome::Gone);
-            work.targets.insert(row.id.clone(), Target { row, listed: false, outcome, last_error: None });
-        }
+        let begun = Instant::now();
+        let until = begun.checked_add(deadline).unwrap_or(begun);
+        // What is left of the time is for the Recycle Bin.
+        let rounds_until = until.checked_sub(deadline.checked_div(12).unwrap_or_default()).unwrap_or(until);
+        let (mut work, unreadable) = self.begin(scan);
         let mut pause = Duration::from_millis(500);
         let unknown = loop {
-            // At least one round is tried, however short the time.
-            let round = self.round(scan, &mut work);
-            let ended = timeout_at(until, round).await.unwrap_or(None);
+            let ended = timeout_at(rounds_until, self.round(&mut work)).await;
+            if ended.is_err() && work.list_error.is_none() {
+                work.list_error = Some(no_reply("ec2:DescribeSnapshots"));
+            }
+            let ended = ended.unwrap_or(None);
             if ended == Some(0) && work.targets.values().all(|target| target.outcome.is_some()) {
                 break 0;
             }
             let next = Instant::now().checked_add(pause);
-            if next.is_none_or(|next| next >= until) || work.waits_in_vain() {
-                break self.unknown(scan);
+            if next.is_none_or(|next| next >= rounds_until) || work.waits_in_vain() {
+                break self.unknown(&work);
             }
             sleep(pause).await;
             pause = pause.saturating_mul(2).min(Duration::from_secs(5));
         };
-        let report = self.report(scan, work, unknown).await;
+        let report = self.report(work, unknown, until).await;
         unreadable.map_or(Ok(report), Err)
     }
 
-    /// How many calls to create are of unknown outcome. One at least where nobody can know.
-    fn unknown(&self, scan: &ScanId) -> usize {
-        self.state.unknown_intents(scan).map_or(1, |intents| intents.len())
+    /// What is known before anything is asked, and why it could not be read, where it could not.
+    fn begin<'a>(&self, scan: &'a ScanId) -> (Work<'a>, Option<StateError>) {
+        let known = self.state.scan(scan);
+        let standing = match &known {
+            Ok(Some(row)) if row.place != self.client.caller.place => Standing::Elsewhere,
+            Ok(None) => Standing::Unknown,
+            Ok(Some(_)) | Err(_) => Standing::Here,
+        };
+        let created_by = known.ok().flatten().and_then(|row| row.created_by);
+        let (rows, unreadable) = match self.state.snapshots(scan) {
+            Ok(rows) if standing != Standing::Elsewhere => (rows, None),
+            Ok(_) => (Vec::new(), None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let targets = rows.into_iter().map(|row| (row.id.clone(), Target::new(row))).collect();
+        let created_by = created_by.unwrap_or_else(|| self.settings.created_by.clone());
+        (Work { scan, standing, created_by, targets, lists: 0, list_error: None }, unreadable)
     }
 
-    /// Lists, deletes, judges. How many unknown intents are left, where it could list.
-    async fn round(&self, scan: &ScanId, work: &mut Work) -> Option<usize> {
+    /// How many calls to create are of unknown outcome. One at least where nobody can know.
+    fn unknown(&self, work: &Work<'_>) -> usize {
+        match work.standing {
+            Standing::Elsewhere => 0,
+            Standing::Here | Standing::Unknown => {
+                self.state.unknown_intents(work.scan).map_or(1, |intents| intents.len())
+            }
+        }
+    }
+
+    /// Deletes, lists, judges. How many unknown intents are left, where it could list.
+    async fn round(&self, work: &mut Work<'_>) -> Option<usize> {
+        work.targets.values_mut().for_each(|target| target.tried = false);
+        // What is known goes first: whether it is listed, or anything can be, changes nothing.
+        self.delete(work).await;
         let begun = self.clock.now();
-        let filters = tags::filters_of_scan(&self.settings.created_by, scan);
-        // What the store has recorded is deleted even where nothing can be listed.
-        let listed = match self.client.snapshots(&filters).await {
+        let filters = tags::filters_of_scan(&work.created_by, work.scan);
+        let listed = timeout(STEP_AT_MOST, self.client.snapshots(&filters)).await;
+        match listed.unwrap_or_else(|_| Err(no_reply("ec2:DescribeSnapshots"))) {
             Ok(listed) => {
                 work.list_error = None;
-                Some(self.meet(scan, listed, work))
+                work.lists = work.lists.saturating_add(1);
+                self.meet(listed, work);
             }
             Err(error) => {
                 work.list_error = Some(error);
-                None
+                return None;
             }
-        };
-        let ids: Vec<String> = work.targets.keys().cloned().collect();
-        for id in ids {
-            let Some(target) = work.targets.get_mut(&id).filter(|target| target.outcome.is_none()) else {
-                continue;
-            };
-            self.pursue(target, listed.as_ref()).await;
         }
-        listed.map(|_| self.settle_unknown(scan, begun))
+        // What is news, and was not recorded.
+        self.delete(work).await;
+        Some(self.settle_unknown(work, begun))
     }
 
-    /// Takes in what is listed; the ids of it.
-    fn meet(&self, scan: &ScanId, listed: Vec<Snapshot>, work: &mut Work) -> BTreeSet<String> {
+    /// Takes in what is listed, and finds what is gone.
+    fn meet(&self, listed: Vec<Snapshot>, work: &mut Work<'_>) {
         let now = self.clock.now();
         let mut ids = BTreeSet::new();
         let mut rows = Vec::new();
         for snapshot in listed {
             // The filter is not trusted with what is to be deleted.
-            if tags::scan_of(&snapshot.tags, &self.settings.created_by).as_ref() != Some(scan) {
+            if tags::scan_of(&snapshot.tags, &work.created_by).as_ref() != Some(work.scan) {
                 continue;
             }
-            let row = row_of(scan, &snapshot, true, now);
-            let target = work.targets.entry(snapshot.id.clone()).or_insert_with(|| Target {
-                row: row.clone(),
-                listed: false,
-                outcome: None,
-                last_error: None,
-            });
+            let row = row_of(work.scan, &snapshot, true, now);
+            let target = work.targets.entry(snapshot.id.clone()).or_insert_with(|| Target::new(row.clone()));
             // Written down only where it is news: a commit is a flush to the disk.
             if !std::mem::replace(&mut target.listed, true) || target.row.state != row.state {
                 rows.push(row.clone());
@@ -235,6 +296,8 @@ impl Purger {
             target.row.seen = true;
             target.row.state = row.state;
             target.row.completed = target.row.completed.or(row.completed);
+            target.missing = false;
+            target.row.gone = None;
             target.outcome = match snapshot.state {
                 SnapshotState::Recoverable => Some(PurgeOutcome::InRecycleBin),
                 // One that was thought gone and is not.
@@ -243,84 +306,111 @@ impl Purger {
             };
             ids.insert(snapshot.id);
         }
-        self.save(scan, &rows);
-        ids
+        for (id, target) in &mut work.targets {
+            // Asked before the list was begun: no deletion is made between the two.
+            if target.outcome.is_none() && !ids.contains(id) && target.is_requested() {
+                target.row.gone = Some(now);
+                target.outcome = Some(PurgeOutcome::Gone);
+                rows.push(target.row.clone());
+            }
+        }
+        self.save(work, &rows);
     }
 
-    /// Deletes one, or finds that it is gone.
-    async fn pursue(&self, target: &mut Target, listed: Option<&BTreeSet<String>>) {
-        let is_listed = listed.map(|ids| ids.contains(&target.row.id));
-        if is_listed == Some(false) && (target.row.seen || target.row.deleted.is_some()) {
-            return self.gone(target);
+    /// Makes the calls that are due, all at once: the rate limit spaces them, and none waits for one that hangs.
+    async fn delete(&self, work: &mut Work<'_>) {
+        let mut calls = JoinSet::new();
+        for (id, target) in work.targets.iter_mut().filter(|(_, target)| target.is_due()) {
+            target.tried = true;
+            let (client, id) = (self.client.clone(), id.clone());
+            calls.spawn(async move {
+                let answer = timeout(STEP_AT_MOST, client.delete_snapshot(&id)).await;
+                (id, answer.unwrap_or_else(|_| Err(no_reply("ec2:DeleteSnapshot"))))
+            });
         }
-        if target.row.deleted.is_some() {
-            // Waiting for it to disappear.
-            return;
+        while let Some(call) = calls.join_next().await {
+            // A task of ours neither panics nor is cancelled; where one did, the next round asks again.
+            let Ok((id, answer)) = call else { continue };
+            if let Some(target) = work.targets.get_mut(&id)
+                && self.note(target, answer)
+            {
+                let row = target.row.clone();
+                self.save(work, std::slice::from_ref(&row));
+            }
         }
-        match self.client.delete_snapshot(&target.row.id).await {
+    }
+
+    /// What came of a deletion. Whether there is something to be written down.
+    fn note(&self, target: &mut Target, answer: Result<(), ApiError>) -> bool {
+        match answer {
             Ok(()) => {
-                target.row.deleted = Some(self.clock.now());
-                target.last_error = None;
-                self.save(&target.row.scan, std::slice::from_ref(&target.row));
+                target.row.deleted = target.row.deleted.or_else(|| Some(self.clock.now()));
+                (target.taken, target.last_error) = (true, None);
+                return true;
             }
             Err(error) if error.kind == ErrorKind::NotFound => {
                 let age = self.clock.now().duration_since(target.row.created);
                 let is_old = Duration::try_from(age).is_ok_and(|age| age > self.settings.visible_within);
-                if target.row.seen || is_old {
-                    return self.gone(target);
-                }
+                target.missing = target.row.seen || is_old;
                 target.last_error = Some(error);
+            }
+            // Nobody refused it: with other credentials it can be asked for.
+            Err(error) if error.kind == ErrorKind::Credentials && !target.is_requested() => {
+                target.outcome = Some(PurgeOutcome::NotRequested(Some(error)));
             }
             Err(error) if is_final(error.kind) => target.outcome = Some(PurgeOutcome::Kept(error)),
             Err(error) => target.last_error = Some(error),
         }
-    }
-
-    fn gone(&self, target: &mut Target) {
-        target.row.gone = Some(self.clock.now());
-        target.outcome = Some(PurgeOutcome::Gone);
-        self.save(&target.row.scan, std::slice::from_ref(&target.row));
+        false
     }
 
     /// Writes down what is known. A full disk must not keep snapshots alive: the tags find them again too.
-    fn save(&self, scan: &ScanId, rows: &[SnapshotRow]) {
-        let known = if rows.is_empty() { Ok(None) } else { self.state.scan(scan) };
-        let saved = match known {
-            Ok(Some(_)) => self.state.record(rows),
-            // A scan of another store has no row there to hang them on.
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = saved {
-            not_written(scan, &error);
+    fn save(&self, work: &Work<'_>, rows: &[SnapshotRow]) {
+        // A scan of another store has no row there to hang them on, and one of another region not these.
+        if work.standing == Standing::Here
+            && !rows.is_empty()
+            && let Err(error) = self.state.record(rows)
+        {
+            not_written(work.scan, &error);
         }
     }
 
     /// Closes the unknown intents whose time had passed when the last list was begun; how many are left.
-    fn settle_unknown(&self, scan: &ScanId, listed_at: Timestamp) -> usize {
-        for intent in self.state.unknown_intents(scan).unwrap_or_default() {
-            let age = Duration::try_from(listed_at.duration_since(intent.written)).unwrap_or_default();
-            if age > self.settings.unknown_window
-                && let Err(error) = self.state.settle(intent.id, IntentOutcome::NothingFound)
-            {
-                not_written(scan, &error);
+    fn settle_unknown(&self, work: &Work<'_>, listed_at: Timestamp) -> usize {
+        // One list may lack what is there.
+        if work.standing == Standing::Here && work.lists >= 2 {
+            for intent in self.state.unknown_intents(work.scan).unwrap_or_default() {
+                let age = Duration::try_from(listed_at.duration_since(intent.written)).unwrap_or_default();
+                if age > self.settings.unknown_window
+                    && let Err(error) = self.state.settle(intent.id, IntentOutcome::NothingFound)
+                {
+                    not_written(work.scan, &error);
+                }
             }
         }
-        self.unknown(scan)
+        self.unknown(work)
     }
 
-    async fn report(&self, scan: &ScanId, work: Work, unknown: usize) -> PurgeReport {
+    /// Which of those that are gone the Recycle Bin keeps, as far as there is time to ask.
+    async fn in_recycle_bin(&self, work: &Work<'_>, until: Instant) -> Result<BTreeSet<String>, ApiError> {
         let is_gone =
             |target: &&Target| target.outcome == Some(PurgeOutcome::Gone) && target.row.deleted.is_some();
         let gone: Vec<String> =
             work.targets.values().filter(is_gone).map(|target| target.row.id.clone()).collect();
-        let (mut kept, mut recycle_bin_error) = (BTreeSet::new(), None);
-        if !gone.is_empty() {
-            match self.client.in_recycle_bin(&gone).await {
-                Ok(ids) => kept.extend(ids),
-                Err(error) => recycle_bin_error = Some(error),
-            }
+        if gone.is_empty() {
+            return Ok(BTreeSet::new());
         }
+        let asked = timeout_at(until, self.client.in_recycle_bin(&gone)).await;
+        let kept = asked.unwrap_or_else(|_| Err(no_reply("ec2:ListSnapshotsInRecycleBin")))?;
+        Ok(kept.into_iter().collect())
+    }
+
+    async fn report(&self, work: Work<'_>, unknown: usize, until: Instant) -> PurgeReport {
+        let (kept, recycle_bin_error) = match self.in_recycle_bin(&work, until).await {
+            Ok(kept) => (kept, None),
+            Err(error) => (BTreeSet::new(), Some(error)),
+        };
+        let (scan, standing, list_error) = (work.scan, work.standing, work.list_error);
         let now = self.clock.now();
         let receipts: Vec<Receipt> = work
             .targets
@@ -329,7 +419,7 @@ impl Purger {
                 let outcome = match target.outcome {
                     Some(PurgeOutcome::Gone) if kept.contains(&target.row.id) => PurgeOutcome::InRecycleBin,
                     Some(outcome) => outcome,
-                    None if target.row.deleted.is_some() => PurgeOutcome::Requested,
+                    None if target.is_requested() => PurgeOutcome::Requested,
                     None => PurgeOutcome::NotRequested(target.last_error),
                 };
                 receipt(target.row, outcome, now)
@@ -337,14 +427,13 @@ impl Purger {
             .collect();
         let ended =
             |receipt: &Receipt| matches!(receipt.outcome, PurgeOutcome::Gone | PurgeOutcome::InRecycleBin);
-        let complete = unknown == 0 && work.list_error.is_none() && receipts.iter().all(ended);
-        if complete {
+        let complete = unknown == 0 && list_error.is_none() && receipts.iter().all(ended);
+        if complete && standing != Standing::Elsewhere {
             if let Err(error) = self.state.close_scan(scan, now) {
                 not_written(scan, &error);
             }
             self.locks.forget(scan);
         }
-        let list_error = work.list_error;
         PurgeReport { receipts, unknown_intents: unknown, complete, list_error, recycle_bin_error }
     }
 }
@@ -366,6 +455,11 @@ fn receipt(row: SnapshotRow, outcome: PurgeOutcome, now: Timestamp) -> Receipt {
 
 fn not_written(scan: &ScanId, error: &StateError) {
     tracing::error!(%scan, error = error as &dyn std::error::Error, "the state store cannot be written: snapshots are deleted all the same");
+}
+
+fn no_reply(operation: &'static str) -> ApiError {
+    let code = "no reply in time".to_owned();
+    ApiError { operation, resource: None, kind: ErrorKind::NoReply, code, request_id: None }
 }
 
 /// Another try in the same minute would not fare better.

@@ -3,6 +3,7 @@
 //! Written before the cloud is asked (write-ahead log, flushed to the disk at each commit), read by whoever cleans up. Only
 //! ids, states and times are in it. Each change of the schema is one more entry of [`MIGRATIONS`].
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -16,7 +17,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::api::{Place, SnapshotState};
 use crate::tags::ScanId;
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    FIRST,
+    // By which tag its snapshots are found. Scans from before do not tell: it was the purge's own.
+    "ALTER TABLE scans ADD COLUMN created_by TEXT",
+];
+const FIRST: &str = "
     CREATE TABLE scans (
         id TEXT PRIMARY KEY,
         account TEXT NOT NULL,
@@ -46,7 +52,7 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX intents_by_scan ON intents (scan, outcome);
     CREATE INDEX snapshots_by_scan ON snapshots (scan, gone);
-    "];
+    ";
 
 /// The store of one machine's scans.
 #[derive(Debug)]
@@ -99,6 +105,8 @@ pub struct ScanRow {
     pub begun: Timestamp,
     /// When nothing of it was left.
     pub closed: Option<Timestamp>,
+    /// The value of the tag `CreatedBy` of its snapshots; a scan of an older stillframe does not say.
+    pub created_by: Option<String>,
 }
 
 /// What became of a call that creates.
@@ -179,14 +187,20 @@ impl StateStore {
         &self.path
     }
 
-    /// Writes down that a scan begins. Its lock must be held.
+    /// Writes down that a scan begins, and the value of `CreatedBy` that its snapshots will bear. Its lock must be held.
     ///
     /// # Errors
     /// [`StateError::Sqlite`].
-    pub fn begin_scan(&self, scan: &ScanId, place: &Place, now: Timestamp) -> Result<(), StateError> {
+    pub fn begin_scan(
+        &self,
+        scan: &ScanId,
+        place: &Place,
+        created_by: &str,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
         self.lock().execute(
-            "INSERT INTO scans (id, account, region, begun) VALUES (?1, ?2, ?3, ?4)",
-            params![scan.as_str(), place.account, place.region, now.to_string()],
+            "INSERT INTO scans (id, account, region, begun, created_by) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![scan.as_str(), place.account, place.region, now.to_string(), created_by],
         )?;
         Ok(())
     }
@@ -279,8 +293,8 @@ impl StateStore {
     /// [`StateError::Sqlite`].
     pub fn scan(&self, scan: &ScanId) -> Result<Option<ScanRow>, StateError> {
         let connection = self.lock();
-        let mut query =
-            connection.prepare("SELECT id, account, region, begun, closed FROM scans WHERE id = ?1")?;
+        let mut query = connection
+            .prepare("SELECT id, account, region, begun, closed, created_by FROM scans WHERE id = ?1")?;
         Ok(query.query_row([scan.as_str()], scan_row).optional()?)
     }
 
@@ -291,11 +305,25 @@ impl StateStore {
     pub fn open_scans(&self, place: &Place) -> Result<Vec<ScanRow>, StateError> {
         let connection = self.lock();
         let mut query = connection.prepare(
-            "SELECT id, account, region, begun, closed FROM scans
+            "SELECT id, account, region, begun, closed, created_by FROM scans
              WHERE closed IS NULL AND account = ?1 AND region = ?2 ORDER BY begun, id",
         )?;
         let rows = query.query_map([&place.account, &place.region], scan_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The values of `CreatedBy` that scans there ever used.
+    ///
+    /// # Errors
+    /// [`StateError::Sqlite`].
+    pub fn created_by_values(&self, place: &Place) -> Result<BTreeSet<String>, StateError> {
+        let connection = self.lock();
+        let mut query = connection.prepare(
+            "SELECT DISTINCT created_by FROM scans
+             WHERE account = ?1 AND region = ?2 AND created_by IS NOT NULL",
+        )?;
+        let values = query.query_map([&place.account, &place.region], |row| row.get(0))?;
+        Ok(values.collect::<Result<_, _>>()?)
     }
 
     /// All snapshots of a scan, those that are gone too.
@@ -374,6 +402,7 @@ fn scan_row(row: &Row<'_>) -> Result<ScanRow, rusqlite::Error> {
         place: Place { account: row.get(1)?, region: row.get(2)? },
         begun: time(row, 3)?.unwrap_or(Timestamp::UNIX_EPOCH),
         closed: time(row, 4)?,
+        created_by: row.get(5)?,
     })
 }
 
@@ -461,7 +490,7 @@ mod tests {
         let scan = ScanId::random().unwrap();
         let intent = {
             let store = StateStore::open(&path).unwrap();
-            store.begin_scan(&scan, &place(), at(0)).unwrap();
+            store.begin_scan(&scan, &place(), "Acme", at(0)).unwrap();
             store.record(&[row("snap-1", &scan)]).unwrap();
             store.intend(&scan, "i-1", None, at(1)).unwrap()
         };
@@ -486,7 +515,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::open(&folder.path().join("state.db")).unwrap();
         let scan = ScanId::random().unwrap();
-        store.begin_scan(&scan, &place(), at(0)).unwrap();
+        store.begin_scan(&scan, &place(), "Acme", at(0)).unwrap();
         let done = SnapshotRow {
             state: SnapshotState::Completed,
             seen: true,
@@ -501,6 +530,36 @@ mod tests {
         store.record(&[row("snap-1", &scan)]).unwrap();
         let expected = SnapshotRow { state: SnapshotState::Pending, gone: Some(at(8)), ..done };
         assert_eq!(store.snapshots(&scan).unwrap(), [expected]);
+    }
+
+    /// As the first version left it, with a scan that it had not cleaned up after.
+    #[test]
+    fn a_store_of_an_older_version_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let (old, new) = (ScanId::random().unwrap(), ScanId::random().unwrap());
+        {
+            let connection = Connection::open(&path).unwrap();
+            connection.execute_batch(FIRST).unwrap();
+            connection.pragma_update(None, "user_version", 1).unwrap();
+            let columns = "INSERT INTO scans (id, account, region, begun) VALUES (?1, ?2, ?3, ?4)";
+            let (place, begun) = (place(), at(0).to_string());
+            connection.execute(columns, params![old.as_str(), place.account, place.region, begun]).unwrap();
+            let columns = "INSERT INTO snapshots (id, scan, instance, volume, state, seen, created)
+                VALUES ('snap-1', ?1, 'i-1', 'vol-1', 'pending', 0, ?2)";
+            connection.execute(columns, params![old.as_str(), at(1).to_string()]).unwrap();
+        }
+        let store = StateStore::open(&path).unwrap();
+        store.begin_scan(&new, &place(), "Acme", at(5)).unwrap();
+        drop(store);
+        let store = StateStore::open(&path).unwrap();
+        let scans = store.open_scans(&place()).unwrap();
+        let values: Vec<_> = scans.iter().map(|scan| (&scan.id, scan.created_by.as_deref())).collect();
+        assert_eq!(values, [(&old, None), (&new, Some("Acme"))]);
+        assert_eq!(store.snapshots(&old).unwrap(), [row("snap-1", &old)]);
+        assert_eq!(store.created_by_values(&place()).unwrap(), BTreeSet::from(["Acme".to_owned()]));
+        let elsewhere = Place { account: "999988887777".into(), ..place() };
+        assert_eq!(store.created_by_values(&elsewhere).unwrap(), BTreeSet::new());
     }
 
     #[test]
@@ -528,7 +587,7 @@ mod tests {
                 scope.spawn(|| {
                     let store = StateStore::open(&path).unwrap();
                     let scan = ScanId::random().unwrap();
-                    store.begin_scan(&scan, &place(), at(0)).unwrap();
+                    store.begin_scan(&scan, &place(), "Acme", at(0)).unwrap();
                 });
             }
         });

@@ -1,9 +1,9 @@
 //! What scans that died left behind: `stillframe snapshots list` and `stillframe snapshots purge`.
 //!
 //! Found by both tags, `CreatedBy` and the scan's id, whatever their state. Never touched: what lacks either, and what
-//! belongs to a scan whose lock is held. What a dead scan of this state store made is deleted at once; of scans that the
-//! store does not know (another machine's, or of a store that was lost) only what is past its `stillframe:expires-at`, unless
-//! all is asked for.
+//! belongs to a scan whose lock is held. What a dead scan of this state store made is deleted at once, with the `CreatedBy`
+//! that it was begun with; of scans that the store does not know there (another machine's, another region's, or of a store
+//! that was lost) only what is past its `stillframe:expires-at`, unless all is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -112,9 +112,17 @@ impl Purger {
                 false => {}
             }
         }
-        let ours = self.client.snapshots(&tags::filters_of_all(&self.settings.created_by)).await?;
-        for snapshot in ours {
-            let Some(scan) = tags::scan_of(&snapshot.tags, &self.settings.created_by) else { continue };
+        let ours = match self.ours().await {
+            Ok(ours) => ours,
+            Err(error) => {
+                // What is known here is deleted all the same.
+                if !options.list_only {
+                    self.purge_each(scans, options, &mut report).await?;
+                }
+                return Err(error);
+            }
+        };
+        for (scan, snapshot) in ours {
             let claim = self.claim(&scan, &snapshot, options)?;
             let chosen = match claim {
                 Claim::Dead | Claim::Expired => true,
@@ -135,9 +143,35 @@ impl Purger {
         for found in &mut report.found {
             found.chosen = scans.contains(&found.scan);
         }
-        if options.list_only {
-            return Ok(report);
+        if !options.list_only {
+            self.purge_each(scans, options, &mut report).await?;
         }
+        Ok(report)
+    }
+
+    /// What bears a scan's id and the value of `CreatedBy` that was asked for, or that a scan of this store used there.
+    async fn ours(&self) -> Result<Vec<(ScanId, Snapshot)>, SweepError> {
+        let asked_for = &self.settings.created_by;
+        let mut values = self.state.created_by_values(&self.client.caller.place)?;
+        values.insert(asked_for.clone());
+        let mut ours = Vec::new();
+        for created_by in values {
+            for snapshot in self.client.snapshots(&tags::filters_of_all(&created_by)).await? {
+                let Some(scan) = tags::scan_of(&snapshot.tags, &created_by) else { continue };
+                if created_by == *asked_for || self.is_known(&scan)? {
+                    ours.push((scan, snapshot));
+                }
+            }
+        }
+        Ok(ours)
+    }
+
+    async fn purge_each(
+        &self,
+        scans: BTreeSet<ScanId>,
+        options: &SweepOptions,
+        report: &mut SweepReport,
+    ) -> Result<(), SweepError> {
         for scan in scans {
             // Asked again: it takes time to come here.
             if self.is_alive(&scan) {
@@ -147,7 +181,12 @@ impl Purger {
             let purged = self.purge_within(&scan, self.patience(&scan, options)?).await?;
             report.purged.insert(scan.to_string(), purged);
         }
-        Ok(report)
+        Ok(())
+    }
+
+    /// Whether the scan is this store's, and of this account and region: a copy in another one bears its id too.
+    fn is_known(&self, scan: &ScanId) -> Result<bool, StateError> {
+        Ok(self.state.scan(scan)?.is_some_and(|row| row.place == self.client.caller.place))
     }
 
     fn claim(&self, scan: &ScanId, snapshot: &Snapshot, options: &SweepOptions) -> Result<Claim, StateError> {
@@ -158,7 +197,7 @@ impl Purger {
         if snapshot.started.is_some_and(|started| !self.is_old_enough(started, options)) {
             return Ok(Claim::TooYoung);
         }
-        if self.state.scan(scan)?.is_some() {
+        if self.is_known(scan)? {
             return Ok(Claim::Dead);
         }
         let expires_at = tags::expires_at(&snapshot.tags);

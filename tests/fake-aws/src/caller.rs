@@ -1,6 +1,8 @@
 //! Who calls: the account behind an access key, sessions of assumed roles, and what they may do.
 
-use crate::estate::{DEFAULT_REGION, Tags};
+use crate::access;
+use crate::estate::DEFAULT_REGION;
+use crate::iam::Target;
 use crate::reply::Refusal;
 use crate::request::{Call, Service};
 use crate::world::State;
@@ -64,7 +66,7 @@ impl Caller {
         Ok(Self { account: account.unwrap_or_default(), region, session: session.cloned() })
     }
 
-    /// Refuses what the account or the role forbids: `ec2:CreateSnapshots`.
+    /// Refuses what the account or the role forbids, whatever a policy allows: `ec2:CreateSnapshots`.
     pub(crate) fn check_allowed(
         &self,
         state: &State,
@@ -83,7 +85,7 @@ impl Caller {
             .chain(role.into_iter().flat_map(|role| &role.denied_actions));
         for pattern in denied {
             if *pattern == action || *pattern == format!("{prefix}:*") {
-                return Err(unauthorized(service, &action, &self.arn()));
+                return Err(self.unauthorized(service, &action, ""));
             }
         }
         Ok(())
@@ -91,46 +93,59 @@ impl Caller {
 
     /// As `GetCallerIdentity` names it.
     pub(crate) fn arn(&self) -> String {
-        let account = &self.account;
+        let (account, partition) = (&self.account, access::partition(&self.region));
         match &self.session {
             Some(Session { role, name, .. }) => {
-                format!("arn:aws:sts::{account}:assumed-role/{role}/{name}")
+                format!("arn:{partition}:sts::{account}:assumed-role/{role}/{name}")
             }
-            None => format!("arn:aws:iam::{account}:user/fake"),
+            None => format!("arn:{partition}:iam::{account}:user/fake"),
         }
     }
 
-    /// Refuses what the tag conditions of the policy do not cover.
-    pub(crate) fn check_tags(
+    /// Refuses what the caller's policy does not allow to be done to the target. Who has no policy may do all.
+    pub(crate) fn authorize(
         &self,
         state: &State,
         service: Service,
         operation: &str,
-        tags: &Tags,
+        target: &Target,
     ) -> Result<(), Refusal> {
-        let settings = &state.estate.settings;
-        let covered =
-            tags.get("CreatedBy") == Some(&settings.created_by) && tags.contains_key(&settings.scan_id_tag);
-        if covered || !settings.enforce_policy {
-            return Ok(());
+        let account = state.account(&self.account);
+        let policy = account.and_then(|account| match &self.session {
+            Some(session) => account
+                .roles
+                .iter()
+                .find(|role| role.name == session.role)
+                .and_then(|role| role.policy.as_ref()),
+            None => account.policy.as_ref(),
+        });
+        let action = format!("{}:{operation}", service.prefix());
+        match policy.filter(|_| state.estate.settings.enforce_policy) {
+            Some(policy) if !policy.allows(&action, target) => {
+                let why = format!(
+                    " on resource: {} because no identity-based policy allows the {action} action",
+                    target.arn
+                );
+                Err(self.unauthorized(service, &action, &why))
+            }
+            _ => Ok(()),
         }
-        Err(unauthorized(service, operation, &self.arn()))
+    }
+
+    fn unauthorized(&self, service: Service, action: &str, why: &str) -> Refusal {
+        let message = format!("User: {} is not authorized to perform: {action}{why}", self.arn());
+        match service {
+            Service::Ec2 => {
+                let message = format!("You are not authorized to perform this operation. {message}");
+                Refusal::new(403, "UnauthorizedOperation", message)
+            }
+            Service::Sts => Refusal::new(403, "AccessDenied", message),
+            service => Refusal::new(denied_status(service), "AccessDeniedException", message),
+        }
     }
 }
 
 /// The query APIs and REST refuse with 403, JSON 1.1 with 400.
 fn denied_status(service: Service) -> u16 {
     if matches!(service, Service::Kms | Service::Quotas) { 400 } else { 403 }
-}
-
-fn unauthorized(service: Service, action: &str, arn: &str) -> Refusal {
-    let message = format!("User: {arn} is not authorized to perform: {action}");
-    match service {
-        Service::Ec2 => {
-            let message = format!("You are not authorized to perform this operation. {message}");
-            Refusal::new(403, "UnauthorizedOperation", message)
-        }
-        Service::Sts => Refusal::new(403, "AccessDenied", message),
-        service => Refusal::new(denied_status(service), "AccessDeniedException", message),
-    }
 }

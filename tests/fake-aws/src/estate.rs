@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Rule;
+use crate::iam::Policy;
 use crate::quota::Quotas;
 
 /// Tags by key.
@@ -72,12 +73,9 @@ pub struct Settings {
     pub latency_ms: u64,
     /// How long the replies of some operations take instead.
     pub latency_by_operation_ms: BTreeMap<String, u64>,
-    /// Whether the tag conditions of the least-privilege policy hold: snapshots are created with both tags only, and
-    /// deleted and read only where they bear both.
+    /// Whether the policies of accounts and roles hold.
     pub enforce_policy: bool,
-    /// The value of the tag `CreatedBy` that the policy asks for.
-    pub created_by: String,
-    /// The key of the other tag, which also decides what is a leak.
+    /// The key of the tag that decides what is a leak.
     pub scan_id_tag: String,
     /// No page of blocks is longer, whatever is asked for. The services may send short pages.
     pub block_page_limit: Option<usize>,
@@ -101,8 +99,7 @@ impl Default for Settings {
             snapshot_delay_ms: 0,
             latency_ms: 0,
             latency_by_operation_ms: BTreeMap::new(),
-            enforce_policy: false,
-            created_by: "Microsoft Defender for Cloud".to_owned(),
+            enforce_policy: true,
             scan_id_tag: "stillframe:scan-id".to_owned(),
             block_page_limit: None,
             describe_page_limit: None,
@@ -125,9 +122,11 @@ pub struct Account {
     pub access_keys: Vec<String>,
     /// Access keys whose time is over: `RequestExpired`, `ExpiredToken`.
     pub expired_keys: Vec<String>,
+    /// What the account's users may do: a document of IAM. Where there is none they may do all.
+    pub policy: Option<Policy>,
     /// Roles that others may assume.
     pub roles: Vec<Role>,
-    /// What nobody may do here: `ec2:CreateSnapshots`, `ebs:GetSnapshotBlock`, `ebs:*`.
+    /// What nobody may do here, whatever policies allow: `ec2:CreateSnapshots`, `ebs:GetSnapshotBlock`, `ebs:*`.
     pub denied_actions: Vec<String>,
     /// ARNs of KMS keys that nobody may use here: such a snapshot is listed, and its blocks are refused.
     pub denied_keys: Vec<String>,
@@ -150,6 +149,8 @@ pub struct Role {
     pub name: String,
     /// The external id that whoever assumes it must give.
     pub external_id: Option<String>,
+    /// What the role may do: a document of IAM. Where there is none it may do all.
+    pub policy: Option<Policy>,
     /// What the role may not do, beyond what the account forbids.
     pub denied_actions: Vec<String>,
 }

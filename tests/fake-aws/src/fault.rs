@@ -86,6 +86,12 @@ pub enum Fault {
     ReplyLost,
     /// A list returns an empty page with a token.
     EmptyPage,
+    /// A list lacks what is there, as lists that are consistent only at last do: it has so many rows, and ends.
+    StaleList {
+        /// Rows that it still has.
+        #[serde(default)]
+        rows: usize,
+    },
     /// The reply takes longer by so much.
     Delay {
         /// By how much.

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::access;
 use crate::reply::{Refusal, Reply};
 use crate::world::Scene;
 
@@ -20,6 +21,7 @@ fn describe(scene: &Scene<'_>) -> Result<Reply, Refusal> {
         return Err(Refusal::new(400, "InvalidArnException", format!("Invalid arn {key}")));
     };
     let not_found = || Refusal::new(400, "NotFoundException", format!("Key '{key}' does not exist"));
+    access::check_key(scene, key)?;
     if region != scene.caller.region {
         return Err(not_found());
     }

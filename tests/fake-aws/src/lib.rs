@@ -5,19 +5,23 @@
 //! faults ([`Rule`]), a log of [`Event`]s and [`Counters`], and asks a [`Clock`] for the time. After a test,
 //! [`World::leaks`] says which snapshots were left behind.
 //!
-//! What it takes care to do as the services do: wire formats, paging, tokens and their expiry, states, quotas, tag
-//! conditions. What it does not: signatures are not checked, IAM is no more than a list of denied actions and the tag
-//! conditions of one policy, and nothing is ever copied, so a volume's file must not change while the world lives.
+//! What it takes care to do as the services do: wire formats, paging, tokens and their expiry, states, quotas, and policies
+//! of IAM ([`Policy`]), which hold for the users of an account or for a role. What it does not: signatures are not checked,
+//! there are no key policies and no organization's, and nothing is ever copied, so a volume's file must not change while the
+//! world lives.
 //!
 //! A world file for the program, which serves the same over `/_fake/` (everything left out has a default):
 //!
 //! ```
 //! let estate: fake_aws::Estate = serde_json::from_str(
 //!     r#"{
-//!         "accounts": [{"id": "111111111111", "recycle_bin_days": 7}],
+//!         "accounts": [{"id": "111111111111", "recycle_bin_days": 7, "policy": {
+//!             "Version": "2012-10-17",
+//!             "Statement": [{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]
+//!         }}],
 //!         "volumes": [{"id": "vol-0a", "size_gib": 8, "content": {"image": "disk.img"}}],
 //!         "instances": [{"id": "i-0a", "devices": [{"name": "/dev/xvda", "volume": "vol-0a"}]}],
-//!         "settings": {"snapshot_delay_ms": 2000, "enforce_policy": true},
+//!         "settings": {"snapshot_delay_ms": 2000},
 //!         "faults": [{"operation": "GetSnapshotBlock", "probability": 0.2, "seed": 1, "fault": {"kind": "throttle"}}]
 //!     }"#,
 //! )?;
@@ -31,6 +35,7 @@
     reason = "dev-only: no foreign disk is parsed here, and a fake that panics fails its test"
 )]
 
+mod access;
 mod caller;
 mod clock;
 mod content;
@@ -40,6 +45,7 @@ mod ec2;
 mod estate;
 mod events;
 mod fault;
+mod iam;
 mod kms;
 mod quota;
 mod recycle_bin;
@@ -61,6 +67,7 @@ pub use estate::{
 };
 pub use events::{Counters, Event};
 pub use fault::{Fault, Rule};
+pub use iam::Policy;
 pub use quota::Quotas;
 pub use reply::{Broken, FakeBody};
 pub use server::{Running, serve, serve_on};

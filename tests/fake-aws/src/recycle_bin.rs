@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::access;
 use crate::estate::Account;
 use crate::reply::{Refusal, Reply};
 use crate::world::Scene;
@@ -40,6 +41,7 @@ fn list(scene: &Scene<'_>) -> Result<Reply, Refusal> {
 }
 
 fn describe(scene: &Scene<'_>) -> Result<Reply, Refusal> {
+    access::check_rule(scene, arn(scene))?;
     let account = account(scene).filter(|_| scene.call.path.get(1).is_some_and(|id| id == RULE));
     let Some((account, days)) = account.and_then(|account| Some((account, account.recycle_bin_days?))) else {
         let refusal = Refusal::new(404, "ResourceNotFoundException", "there is no such rule");
@@ -71,5 +73,6 @@ fn period(days: u64) -> Value {
 }
 
 fn arn(scene: &Scene<'_>) -> String {
-    format!("arn:aws:rbin:{}:{}:rule/{RULE}", scene.caller.region, scene.caller.account)
+    let (region, account) = (&scene.caller.region, &scene.caller.account);
+    format!("arn:{}:rbin:{region}:{account}:rule/{RULE}", access::partition(region))
 }

@@ -1,5 +1,6 @@
 //! STS: who am I, and roles of other accounts.
 
+use crate::access;
 use crate::caller::Session;
 use crate::reply::{Refusal, Reply};
 use crate::world::Scene;
@@ -34,10 +35,12 @@ fn assume_role(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
     let (arn, name) = (wanted("RoleArn"), wanted("RoleSessionName"));
     let denied =
         || Refusal::new(403, "AccessDenied", format!("not authorized to perform: sts:AssumeRole on {arn}"));
+    let own_partition = format!("arn:{}:iam::", access::partition(&scene.caller.region));
     let (account_id, role_name) = arn
-        .strip_prefix("arn:aws:iam::")
+        .strip_prefix(&own_partition)
         .and_then(|rest| rest.split_once(":role/"))
         .ok_or_else(|| Refusal::new(400, "ValidationError", format!("{arn} is no ARN of a role")))?;
+    access::check_role(scene, arn.clone())?;
     let account = scene.state.account(account_id).ok_or_else(denied)?;
     let role = account.roles.iter().find(|role| role.name == role_name).ok_or_else(denied)?;
     if role.external_id.is_some() && role.external_id.as_deref() != scene.call.value("ExternalId") {
@@ -55,11 +58,12 @@ fn assume_role(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
         expires_ms,
     };
     scene.state.sessions.insert(key.clone(), session);
+    let partition = access::partition(&scene.caller.region);
     let mut xml = Xml::default();
     xml.element("AssumeRoleResult", |xml| {
         xml.element("AssumedRoleUser", |xml| {
             xml.text("AssumedRoleId", format!("AROAFAKE:{name}"))
-                .text("Arn", format!("arn:aws:sts::{account_id}:assumed-role/{role_name}/{name}"));
+                .text("Arn", format!("arn:{partition}:sts::{account_id}:assumed-role/{role_name}/{name}"));
         });
         xml.element("Credentials", |xml| {
             xml.text("AccessKeyId", &key)

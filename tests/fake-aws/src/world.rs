@@ -9,6 +9,7 @@ use http::{Request, Response};
 use hyper::body::Bytes;
 use tokio::sync::Notify;
 
+use crate::access;
 use crate::caller::{Caller, Session};
 use crate::clock::Clock;
 use crate::content::{Contents, Opened};
@@ -69,6 +70,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) request_id: String,
     /// A list is to return an empty page.
     pub(crate) empty_page: bool,
+    /// A list is to end after so many rows, whatever there is.
+    pub(crate) stale_rows: Option<usize>,
     /// What the call creates is found only later, by so much.
     pub(crate) visible_after_ms: u64,
     /// What the call created.
@@ -267,6 +270,10 @@ impl World {
                 now_ms,
                 request_id: request_id.clone(),
                 empty_page: faults.contains(&Fault::EmptyPage),
+                stale_rows: faults.iter().find_map(|fault| match fault {
+                    Fault::StaleList { rows } => Some(*rows),
+                    _ => None,
+                }),
                 visible_after_ms: visible_after_ms(&faults),
                 created: Vec::new(),
                 block: None,
@@ -343,6 +350,9 @@ impl State {
 fn perform(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
     let (service, operation) = (scene.call.service, scene.call.operation.as_str());
     scene.caller.check_allowed(scene.state, service, operation)?;
+    if !access::knows_resources(service, operation) {
+        access::check(scene)?;
+    }
     match service {
         Service::Ec2 => ec2::answer(scene),
         Service::Sts => sts::answer(scene),

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use stillframe_aws::Locality;
 use stillframe_cloud::api::{Place, Tags};
 use stillframe_cloud::discover::{Exclusions, Selection};
 use stillframe_cloud::limiter::{Rate, Rates};
@@ -19,16 +20,23 @@ use super::arguments::{ListFormat, PolicyArguments, PreflightArguments};
 use super::instances::write_json;
 use super::{limiter, on_runtime, open, shown};
 
+/// What to do where data would leave its region.
+pub(super) const CROSSING: &str =
+    "scan from a machine in that region, or give --allow-cross-region, which is written to the audit log";
+
 /// Snapshots that one scan may have pending at a time: one for each of a large machine's disks.
 const PENDING_SNAPSHOTS: u32 = 28;
 
 /// `stillframe aws policy`: the document to standard output, the reasons to standard error.
 pub(in crate::cli) fn policy(global: &Global, arguments: &PolicyArguments) -> Result<u8, Failure> {
     let role = policy::Role::from(arguments.role);
-    printed(|out| write_json(out, &policy::document(role, &arguments.created_by)))?;
+    let partition = arguments.region.as_deref().map(policy::Partition::of_region).unwrap_or_default();
+    printed(|out| write_json(out, &policy::document(role, &arguments.created_by, partition)))?;
     if !global.quiet {
-        for (action, reason) in policy::reasons(role, &arguments.created_by) {
-            to_stderr(&format!("{action:<32} {reason}"));
+        let reasons = policy::reasons(role, &arguments.created_by);
+        let width = reasons.iter().map(|(action, _)| action.len()).max().unwrap_or(0);
+        for (action, reason) in reasons {
+            to_stderr(&format!("{action:<width$} {reason}"));
         }
     }
     Ok(EXIT_CLEAN)
@@ -54,7 +62,8 @@ pub(in crate::cli) fn preflight(_: &Global, arguments: &PreflightArguments) -> R
             pending_snapshots: PENDING_SNAPSHOTS,
             now: Timestamp::now(),
         };
-        let checks = check(session.client(), session.connection(), &order).await;
+        let mut checks = check(session.client(), session.connection(), &order).await;
+        checks.push(locality(session.connection().locality()));
         let is_missing = |check: &&Check| matches!(check.verdict, Verdict::Missing { .. });
         let missing = checks.iter().filter(is_missing).count();
         printed(|out| match arguments.format {
@@ -67,6 +76,20 @@ pub(in crate::cli) fn preflight(_: &Global, arguments: &PreflightArguments) -> R
         })?;
         Ok(if missing == 0 { EXIT_CLEAN } else { EXIT_INCOMPLETE })
     })
+}
+
+/// Whether a scan from here would read, or refuse because the data would leave its region. A warning: what is looked for
+/// here may be meant for another machine.
+fn locality(locality: &Locality) -> Check {
+    let verdict = match locality {
+        Locality::SameRegion | Locality::Loopback => Verdict::Allowed,
+        Locality::CrossRegionAllowed(why) => Verdict::Warning {
+            found: format!("{why}: a scan from here refuses to read"),
+            fix: CROSSING.to_owned(),
+        },
+    };
+    let reason = "data of disks stays in its region";
+    Check { what: "data locality".to_owned(), verdict, reason }
 }
 
 /// What is missing first, since that is what somebody has to do something about.

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -272,6 +273,19 @@ pub enum AwsCommand {
     Policy(PolicyArguments),
     /// Check permissions, keys, Recycle Bin rules and quotas before a scan
     Preflight(PreflightArguments),
+    /// Check that no line of the audit log was changed, moved or left out
+    Audit(AuditArguments),
+}
+
+/// `stillframe aws audit`.
+#[derive(Debug, Args)]
+pub struct AuditArguments {
+    /// The log; else the one of this machine's state directory
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How the result is written
+    #[arg(long, short, value_enum, default_value_t = ListFormat::Table, value_name = "FORMAT")]
+    pub format: ListFormat,
 }
 
 /// `stillframe aws policy`.
@@ -283,6 +297,9 @@ pub struct PolicyArguments {
     /// The value of the tag CreatedBy
     #[arg(long, env = "STILLFRAME_CREATED_BY", default_value = tags::DEFAULT_CREATED_BY, value_name = "VALUE")]
     pub created_by: String,
+    /// A region that it is for: China, GovCloud and others have policies of their own
+    #[arg(long, env = "AWS_REGION", value_name = "REGION")]
+    pub region: Option<String>,
 }
 
 /// Who gets a policy.

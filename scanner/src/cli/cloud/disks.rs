@@ -9,9 +9,9 @@ use stillframe_cloud::tags::ScanId;
 
 use super::super::failure::Failure;
 use super::arguments::{Account, Limits, Region, snapshot_id};
-use super::{LAST_CALLS, explain, explained, limiter, open, runtime};
+use super::{LAST_CALLS, check_once, explain, explained, limiter, open, runtime, stop, unless_stopped};
 use crate::cloud::existing::open_snapshots;
-use crate::cloud::{READERS, measure};
+use crate::cloud::{CloudError, measure};
 use crate::isolation::Target;
 use crate::progress::Progress;
 
@@ -36,36 +36,54 @@ pub(in crate::cli) fn snapshot_ids(paths: &[PathBuf]) -> Option<Vec<String>> {
     paths.iter().map(id).collect()
 }
 
-/// Runs `work` on the snapshots as disks, on threads of which many wait for the network. Nothing is created, so nothing is
-/// left when the operator stops it.
+/// What came of work on snapshots.
+pub(in crate::cli) struct Looked<T> {
+    pub(in crate::cli) value: T,
+    /// Whether nothing went wrong beside it.
+    pub(in crate::cli) is_whole: bool,
+}
+
+/// Runs `work` on the snapshots as disks, on threads of which many wait for the network. Nothing is created; where the
+/// operator stops it, reading ends, and what was read is in the audit log.
 pub(in crate::cli) fn with_snapshots<T: Send>(
     remote: &Remote,
     ids: &[String],
     progress: &Progress,
-    work: impl FnOnce(&[Target]) -> Result<T, Failure> + Send,
-) -> Result<T, Failure> {
+    work: impl FnOnce(&[Target], &(dyn Fn() -> bool + Sync)) -> Result<T, Failure> + Send,
+) -> Result<Looked<T>, Failure> {
+    check_once(ids)?;
     let runtime = runtime()?;
     let limits = &remote.limits;
     let limit = ReadLimit::new(limits.max_blocks, limits.max_cost(), Prices::default());
     let name = ScanId::random().map(|id| id.to_string()).unwrap_or_default();
-    let (session, opened) = runtime.block_on(async {
-        let region = remote.region.region.clone();
-        let session = open(&remote.account, region, Some(limits), limiter(Some(limits)), &name).await?;
-        let opened = open_snapshots(&session, ids, &limit).await.map_err(explained)?;
-        Ok::<_, Failure>((session, opened))
-    })?;
-    measure(progress, &session, &limit);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(READERS).build().map_err(|error| {
-        Failure::new(
-            format!("the program cannot start its threads: {error}"),
-            "raise the limit of processes (ulimit -u)",
-        )
-    })?;
-    let result = pool.install(|| work(&opened.targets));
-    explain::failures(&opened.errors()).iter().for_each(Failure::print);
+    let stop = runtime.block_on(async { stop() })?;
+    let region = remote.region.region.clone();
+    let opening = open(&remote.account, region, Some(limits), limiter(Some(limits)), &name);
+    let session = runtime.block_on(unless_stopped(&stop, opening))?;
+    let result = runtime
+        .block_on(unless_stopped(&stop, async {
+            open_snapshots(&session, ids, &limit).await.map_err(explained)
+        }))
+        .and_then(|opened| {
+            measure(progress, &session, &limit);
+            let (wish, reading) = (stop.clone(), limit.clone());
+            runtime.spawn(async move {
+                wish.wanted().await;
+                reading.stop();
+            });
+            let value = work(&opened.targets, &|| !limit.is_stopped());
+            if stop.is_wanted() {
+                return Err(explained(CloudError::Stopped));
+            }
+            let value = value?;
+            let errors = opened.errors();
+            explain::failures(&errors).iter().for_each(Failure::print);
+            Ok(Looked { value, is_whole: errors.is_empty() })
+        });
     limit.stop();
-    drop(opened);
-    let flushed = session.flush_audit().map_err(explained);
+    let unwritten = session.flush_audit().map_err(explained);
     runtime.shutdown_timeout(LAST_CALLS);
-    flushed.and(result)
+    let is_written = unwritten.is_ok();
+    unwritten.err().iter().for_each(Failure::print);
+    result.map(|looked| Looked { is_whole: looked.is_whole && is_written, ..looked })
 }

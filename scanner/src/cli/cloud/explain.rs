@@ -83,8 +83,12 @@ fn is_implied(error: &CloudError, errors: &[CloudError]) -> bool {
             has(&is_same) && has(&|error| matches!(error, CloudError::Left { .. }))
         }
         CloudError::Source { error, .. } => {
-            let is_limit =
-                matches!(error.as_ref(), SourceError::BlockLimit { .. } | SourceError::CostLimit { .. });
+            let is_limit = matches!(
+                error.as_ref(),
+                SourceError::BlockLimit { .. }
+                    | SourceError::CostLimit { .. }
+                    | SourceError::TimeLimit { .. }
+            );
             is_limit && has(&|error| matches!(error, CloudError::LimitReached { .. }))
         }
         _ => false,
@@ -117,9 +121,12 @@ fn said(error: &CloudError) -> Said {
         CloudError::Source { snapshot, volume, key, is_foreign, error } => {
             return source(snapshot, volume, key.as_deref(), *is_foreign, error);
         }
-        CloudError::LimitReached { limit } => match limit {
-            Limit::Blocks(_) => "raise --max-blocks; `--dry-run` says what a machine takes".to_owned(),
-            Limit::Cost(_) => "raise --max-cost; `--dry-run` says what a machine costs".to_owned(),
+        CloudError::LimitReached { limit, has_dry_run } => match (limit, has_dry_run) {
+            (Limit::Blocks(_), true) => "raise --max-blocks; `--dry-run` says what a machine takes".to_owned(),
+            (Limit::Cost(_), true) => "raise --max-cost; `--dry-run` says what a machine costs".to_owned(),
+            (Limit::Time(_), _) => "leave out large disks (--exclude-tag), or scan them by themselves".to_owned(),
+            (Limit::Blocks(_), false) => "raise --max-blocks".to_owned(),
+            (Limit::Cost(_), false) => "raise --max-cost".to_owned(),
         },
         CloudError::Left { receipt } => return left(receipt),
         CloudError::UnknownCreations { .. } => AGAIN.to_owned(),
@@ -197,7 +204,7 @@ fn source(snapshot: &str, volume: &str, key: Option<&str>, is_foreign: bool, err
                 }
                 ErrorKind::AccessDenied => format!(
                     "allow {} to this role on this snapshot; the policy that `stillframe aws policy` prints allows it only \
-                     on what stillframe made",
+                     on what stillframe made; a public one is read by nobody: copy it first",
                     permission(error)
                 ),
                 ErrorKind::NotFound => {
@@ -218,6 +225,7 @@ fn source(snapshot: &str, volume: &str, key: Option<&str>, is_foreign: bool, err
             said(format!(" not read: {error}"), "raise --max-blocks".to_owned())
         }
         SourceError::CostLimit { .. } => said(format!(" not read: {error}"), "raise --max-cost".to_owned()),
+        SourceError::TimeLimit { .. } => said(format!(" not read: {error}"), SCAN_AGAIN.to_owned()),
         SourceError::BlockSize { .. } | SourceError::VolumeSize { .. } | SourceError::List { .. } => said(
             format!(" not read: {error}"),
             "check AWS_ENDPOINT_URL: this does not answer as EBS does".to_owned(),
@@ -239,6 +247,10 @@ fn left(receipt: &SnapshotReceipt) -> Said {
         SnapshotFate::Kept => {
             (format!("ec2:DeleteSnapshot: {}{shown}", kept_words(code)), kept_hint(code).to_owned())
         }
+        SnapshotFate::NotRequested if is_about_credentials(code) => (
+            format!("its deletion could not be asked for{shown}"),
+            "log in again, or name a profile by --profile or AWS_PROFILE; then `stillframe snapshots purge`".to_owned(),
+        ),
         SnapshotFate::NotRequested => {
             (format!("its deletion could not be asked for{shown}"), AGAIN.to_owned())
         }
@@ -246,6 +258,22 @@ fn left(receipt: &SnapshotReceipt) -> Said {
     };
     let subject = format!("{} of {}", receipt.snapshot_id.as_str(), receipt.volume_id.as_str());
     Said::of(subject, format!(": {fate}"), hint)
+}
+
+/// Those that have ended, or that never were any: nobody refused the call itself.
+fn is_about_credentials(code: &str) -> bool {
+    [
+        "Expired",
+        "AuthFailure",
+        "InvalidClientTokenId",
+        "UnrecognizedClient",
+        "Signature",
+        "AuthenticationToken",
+        "AccessKeyId",
+    ]
+    .iter()
+    .any(|part| code.contains(part))
+        || code.starts_with("none were found")
 }
 
 fn is_denied(code: &str) -> bool {

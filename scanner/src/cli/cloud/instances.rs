@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
+use stillframe_aws::Locality;
 use stillframe_cloud::cost::{NanoDollars, Prices};
 use stillframe_cloud::discover::{InstanceStore, Selection};
 use stillframe_cloud::tags::ScanId;
@@ -12,8 +13,9 @@ use super::super::EXIT_CLEAN;
 use super::super::arguments::Global;
 use super::super::failure::Failure;
 use super::super::output::printed;
+use super::account::CROSSING;
 use super::arguments::{InstancesArguments, Limits, ListFormat};
-use super::{explained, limiter, on_runtime, open, shown, size};
+use super::{counted, explained, limiter, on_runtime, open, shown, size};
 use crate::cloud::forecast::{DiskForecast, InstanceForecast, foresee};
 use crate::cloud::machine::find;
 
@@ -58,6 +60,7 @@ pub(super) fn print_forecast(
     foreseen: &[InstanceForecast],
     format: Format,
     limits: &Limits,
+    locality: &Locality,
 ) -> Result<u8, Failure> {
     let total = foreseen.iter().fold(NanoDollars::default(), |sum, one| sum.plus(one.cost.total()));
     printed(|out| {
@@ -70,6 +73,7 @@ pub(super) fn print_forecast(
                 "total_nano_usd": total.0,
                 "max_cost_nano_usd": most,
                 "max_blocks": limits.max_blocks,
+                "locality": where_data_goes(locality, limits),
             });
             return if format == Format::Jsonl { writeln!(out, "{all}") } else { write_json(out, &all) };
         }
@@ -77,16 +81,26 @@ pub(super) fn print_forecast(
             write_instance(out, one)?;
             write_cost(out, one)?;
         }
-        writeln!(out, "dry run: nothing was created; in all about {total}")?;
+        writeln!(out, "dry run: nothing was created; in all about {}", sum(total))?;
         if let Some(most) = limits.max_cost() {
             writeln!(out, "reading stops at {most} a machine (--max-cost)")?;
         }
         if let Some(most) = limits.max_blocks {
             writeln!(out, "reading stops at {most} blocks a machine (--max-blocks)")?;
         }
-        Ok(())
+        writeln!(out, "data locality: {}", where_data_goes(locality, limits))
     })?;
     Ok(EXIT_CLEAN)
+}
+
+/// What a scan would make of where this machine and the disks are. A dry run itself was opened as one that reads nothing.
+fn where_data_goes(locality: &Locality, limits: &Limits) -> String {
+    match locality {
+        Locality::CrossRegionAllowed(why) if !limits.allow_cross_region => {
+            format!("{why}: the scan would refuse; {CROSSING}")
+        }
+        other => other.to_string(),
+    }
 }
 
 fn write_instance(out: &mut dyn Write, one: &InstanceForecast) -> io::Result<()> {
@@ -133,24 +147,34 @@ fn written(disk: &DiskForecast) -> String {
 fn write_cost(out: &mut dyn Write, one: &InstanceForecast) -> io::Result<()> {
     let (bytes, is_known) = one.written();
     let most = if is_known { "" } else { "at most " };
+    let lists = usize::try_from(one.usage.lists).unwrap_or(usize::MAX);
     writeln!(
         out,
-        "  would take {} snapshots of {most}{}, kept for about {} min, and read about {} blocks in {} lists",
-        one.disks.iter().filter(|disk| disk.disk.skipped.is_none()).count(),
+        "  would take {} of {most}{}, kept for about {} min, and read about {} blocks in {}",
+        counted(one.disks.iter().filter(|disk| disk.disk.skipped.is_none()).count(), "snapshot", "snapshots"),
         size(bytes),
         one.usage.lifetime.as_secs() / 60,
         one.usage.gets,
-        one.usage.lists,
+        counted(lists, "list", "lists"),
     )?;
     let cost = &one.cost;
     writeln!(
         out,
         "  about {}: reads {}, lists {}, storage at most {}\n",
-        cost.total(),
-        cost.gets,
-        cost.lists,
-        cost.storage
+        sum(cost.total()),
+        sum(cost.gets),
+        sum(cost.lists),
+        sum(cost.storage)
     )
+}
+
+/// Rounded up to a millionth of a dollar: nobody reads more digits of a forecast.
+fn sum(cost: NanoDollars) -> String {
+    match cost.0.div_ceil(1000) {
+        // Cents, or nothing.
+        0 | 10_000.. => cost.to_string(),
+        millionths => format!("$0.{millionths:06}").trim_end_matches('0').to_owned(),
+    }
 }
 
 fn instance_value(one: &InstanceForecast) -> Value {
@@ -198,4 +222,19 @@ fn instance_value(one: &InstanceForecast) -> Value {
 pub(super) fn write_json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_has_no_digits_that_nobody_reads() {
+        let shown = |nano| sum(NanoDollars(nano));
+        assert_eq!(shown(0), "$0.00");
+        assert_eq!(shown(2), "$0.000001");
+        assert_eq!(shown(39_000), "$0.000039");
+        assert_eq!(shown(5_000_000), "$0.005");
+        assert_eq!(shown(1_500_000_000), "$1.50");
+    }
 }

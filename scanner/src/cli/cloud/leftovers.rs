@@ -13,20 +13,19 @@ use super::super::arguments::Global;
 use super::super::failure::Failure;
 use super::super::output::{printed, to_stderr};
 use super::super::{EXIT_CLEAN, EXIT_INCOMPLETE};
-use super::arguments::{Account, ListArguments, ListFormat, PurgeArguments, Regions};
+use super::arguments::{self, Account, ListArguments, ListFormat, PurgeArguments};
 use super::instances::write_json;
-use super::{explain, explained, limiter, on_runtime, open, shown, size};
+use super::{counted, explain, explained, limiter, on_runtime, open, shown, size};
 use crate::cloud::{CloudError, Session, left, receipts};
 
 /// `stillframe snapshots list`.
 pub(in crate::cli) fn list(_: &Global, arguments: &ListArguments) -> Result<u8, Failure> {
     on_runtime(async {
         let options = SweepOptions { list_only: true, ..SweepOptions::default() };
-        let mut lists = Vec::new();
-        for session in sessions(&arguments.account, &arguments.regions).await? {
-            let found = session.purger().sweep(&options).await.map_err(|error| explained(error.into()))?;
-            lists.push((session.place().region.clone(), found));
-        }
+        let asked = in_each(&arguments.account, &arguments.regions, async |session| {
+            session.purger().sweep(&options).await.map_err(|error| explained(error.into()))
+        });
+        let Regions { done: lists, failed } = asked.await?;
         printed(|out| match arguments.format {
             ListFormat::Table => {
                 for (region, list) in &lists {
@@ -37,57 +36,101 @@ pub(in crate::cli) fn list(_: &Global, arguments: &ListArguments) -> Result<u8, 
             ListFormat::Json => {
                 let all =
                     lists.iter().flat_map(|(region, list)| list.found.iter().map(|one| value(region, one)));
-                write_json(out, &json!({"snapshots": all.collect::<Vec<Value>>()}))
+                let all: Vec<Value> = all.collect();
+                write_json(out, &json!({"snapshots": all, "failed_regions": failed.names()}))
             }
         })?;
-        Ok(EXIT_CLEAN)
+        Ok(failed.print())
     })
 }
 
 /// `stillframe snapshots purge`.
 pub(in crate::cli) fn purge(global: &Global, arguments: &PurgeArguments) -> Result<u8, Failure> {
     on_runtime(async {
-        let mut code = EXIT_CLEAN;
-        let mut regions = Vec::new();
-        for session in sessions(&arguments.account, &arguments.regions).await? {
-            if !confirm(arguments, &session).await? {
-                continue;
+        let asked = in_each(&arguments.account, &arguments.regions, async |session| {
+            let purged = purge_region(global, arguments, &session).await;
+            // What was done was done, also where it could not be written down.
+            match session.flush_audit() {
+                Ok(()) => purged,
+                Err(unwritten) => purged.map(|purged| Purged { unwritten: Some(unwritten), ..purged }),
             }
-            if !global.quiet {
-                to_stderr(&format!("looking for leftovers in {}", session.place().region));
+        });
+        let Regions { mut done, failed } = asked.await?;
+        printed(|out| write_purged(out, arguments.format, &done, &failed))?;
+        let mut code = failed.print();
+        for (_, purged) in &mut done {
+            let errors = purged.errors();
+            if !errors.is_empty() || !purged.is_complete() {
+                code = EXIT_INCOMPLETE;
             }
-            let options = SweepOptions {
-                all: arguments.all,
-                older_than: arguments.older_than,
-                list_only: false,
-                patience: arguments.wait,
-            };
-            // One region that fails does not keep the others.
-            match session.purger().sweep(&options).await {
-                Ok(report) => {
-                    let errors = errors_of(&report, session.created_by());
-                    if !errors.is_empty() || !report.is_complete() {
-                        code = EXIT_INCOMPLETE;
-                    }
-                    regions.push((session.place().region.clone(), report, errors));
-                }
-                Err(error) => {
-                    explained(error.into()).print();
-                    code = EXIT_INCOMPLETE;
-                }
-            }
-            session.flush_audit().map_err(explained)?;
-        }
-        printed(|out| write_purged(out, arguments.format, &regions))?;
-        for (_, _, errors) in &regions {
-            explain::failures(errors).iter().for_each(Failure::print);
+            explain::failures(&errors).iter().for_each(Failure::print);
         }
         Ok(code)
     })
 }
 
-/// A session for each region asked for.
-async fn sessions(account: &Account, regions: &Regions) -> Result<Vec<Session>, Failure> {
+/// What a purge did in one region.
+#[derive(Default)]
+struct Purged {
+    /// None where somebody was asked and said no.
+    report: Option<SweepReport>,
+    created_by: String,
+    unwritten: Option<CloudError>,
+}
+
+impl Purged {
+    fn receipts(&self) -> Vec<SnapshotReceipt> {
+        let nothing = BTreeMap::new();
+        let all = self.report.iter().flat_map(|report| report.purged.values());
+        all.flat_map(|purged| receipts(purged, &nothing, &self.created_by)).collect()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.report.as_ref().is_none_or(SweepReport::is_complete)
+    }
+
+    fn errors(&mut self) -> Vec<CloudError> {
+        let nothing = BTreeMap::new();
+        let all = self.report.iter().flat_map(|report| report.purged.values());
+        let left = all.flat_map(|purged| left(purged, &receipts(purged, &nothing, &self.created_by)));
+        left.chain(self.unwritten.take()).collect()
+    }
+}
+
+async fn purge_region(
+    global: &Global,
+    arguments: &PurgeArguments,
+    session: &Session,
+) -> Result<Purged, Failure> {
+    if !confirm(arguments, session).await? {
+        return Ok(Purged::default());
+    }
+    if !global.quiet {
+        to_stderr(&format!("looking for leftovers in {}", session.place().region));
+    }
+    let options = SweepOptions {
+        all: arguments.all,
+        older_than: arguments.older_than,
+        list_only: false,
+        patience: arguments.wait,
+    };
+    let report = session.purger().sweep(&options).await.map_err(|error| explained(error.into()))?;
+    let created_by = session.created_by().to_owned();
+    Ok(Purged { report: Some(report), created_by, unwritten: None })
+}
+
+/// What came of the regions that were asked for.
+struct Regions<T> {
+    done: Vec<(String, T)>,
+    failed: FailedRegions,
+}
+
+/// Asks each region that was asked for; one that fails does not keep the others.
+async fn in_each<T>(
+    account: &Account,
+    regions: &arguments::Regions,
+    ask: impl AsyncFn(Session) -> Result<T, Failure>,
+) -> Result<Regions<T>, Failure> {
     let name = ScanId::random().map(|id| id.to_string()).unwrap_or_default();
     let limiter = limiter(None);
     let mut wanted: Vec<Option<String>> = regions.region.iter().cloned().map(Some).collect();
@@ -98,11 +141,51 @@ async fn sessions(account: &Account, regions: &Regions) -> Result<Vec<Session>, 
     } else if wanted.is_empty() {
         wanted.push(None);
     }
-    let mut sessions = Vec::new();
+    let is_one = wanted.len() == 1;
+    let (mut done, mut failed) = (Vec::new(), FailedRegions::default());
     for region in wanted {
-        sessions.push(open(account, region, None, limiter.clone(), &name).await?);
+        let opened = open(account, region.clone(), None, limiter.clone(), &name).await;
+        let asked = match opened {
+            Ok(session) => {
+                let place = session.place().region.clone();
+                ask(session).await.map(|value| (place, value))
+            }
+            Err(failure) => Err(failure),
+        };
+        match (asked, region) {
+            (Ok(answer), _) => done.push(answer),
+            // Of one region it is clear which.
+            (Err(failure), Some(region)) if !is_one => failed.add(region, failure),
+            (Err(failure), _) => return Err(failure),
+        }
     }
-    Ok(sessions)
+    Ok(Regions { done, failed })
+}
+
+/// Regions of which nothing is known, by what went wrong there: often it is the same everywhere.
+#[derive(Default)]
+struct FailedRegions(Vec<(Failure, Vec<String>)>);
+
+impl FailedRegions {
+    fn add(&mut self, region: String, failure: Failure) {
+        match self.0.iter_mut().find(|(known, _)| *known == failure) {
+            Some((_, regions)) => regions.push(region),
+            None => self.0.push((failure, vec![region])),
+        }
+    }
+
+    fn names(&self) -> Vec<&String> {
+        self.0.iter().flat_map(|(_, regions)| regions).collect()
+    }
+
+    /// Says what is wrong, and gives the exit code.
+    fn print(self) -> u8 {
+        let code = if self.0.is_empty() { EXIT_CLEAN } else { EXIT_INCOMPLETE };
+        for (failure, regions) in self.0 {
+            failure.within(&regions).print();
+        }
+        code
+    }
 }
 
 /// Asks before snapshots go that may be another machine's. Where nobody sits at a terminal nobody is asked.
@@ -124,18 +207,14 @@ async fn confirm(arguments: &PurgeArguments, session: &Session) -> Result<bool, 
     }
     let region = &session.place().region;
     to_stderr(&format!(
-        "{unknown} snapshots in {region} may be used by scans of other machines. Delete them? [y/N]"
+        "{} in {region} may be used by scans of other machines. Delete? [y/N]",
+        counted(unknown, "snapshot", "snapshots")
     ));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|error| {
         Failure::new(format!("no answer could be read: {error}"), "give --yes to delete without asking")
     })?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-fn errors_of(report: &SweepReport, created_by: &str) -> Vec<CloudError> {
-    let nothing = BTreeMap::new();
-    report.purged.values().flat_map(|purged| left(purged, &receipts(purged, &nothing, created_by))).collect()
 }
 
 fn write_found(out: &mut dyn Write, region: &str, list: &SweepReport) -> io::Result<()> {
@@ -214,19 +293,18 @@ fn value(region: &str, one: &Found) -> Value {
     })
 }
 
-type Purged = (String, SweepReport, Vec<CloudError>);
-
-fn write_purged(out: &mut dyn Write, format: ListFormat, regions: &[Purged]) -> io::Result<()> {
-    let receipts_of = |report: &SweepReport| -> Vec<SnapshotReceipt> {
-        let nothing = BTreeMap::new();
-        // The tag is in no line of this list.
-        report.purged.values().flat_map(|purged| receipts(purged, &nothing, "")).collect()
-    };
+fn write_purged(
+    out: &mut dyn Write,
+    format: ListFormat,
+    regions: &[(String, Purged)],
+    failed: &FailedRegions,
+) -> io::Result<()> {
+    let asked = regions.iter().filter_map(|(region, purged)| Some((region, purged, purged.report.as_ref()?)));
     if format == ListFormat::Json {
-        let all: Vec<Value> = regions
-            .iter()
-            .map(|(region, report, _)| {
-                let receipts: Vec<Value> = receipts_of(report)
+        let all: Vec<Value> = asked
+            .map(|(region, purged, report)| {
+                let receipts: Vec<Value> = purged
+                    .receipts()
                     .iter()
                     .map(|receipt| {
                         json!({
@@ -245,14 +323,15 @@ fn write_purged(out: &mut dyn Write, format: ListFormat, regions: &[Purged]) -> 
                 })
             })
             .collect();
-        return write_json(out, &json!({"regions": all}));
+        return write_json(out, &json!({"regions": all, "failed_regions": failed.names()}));
     }
-    for (region, report, _) in regions {
-        let receipts = receipts_of(report);
+    for (region, purged, report) in asked {
+        let receipts = purged.receipts();
         let gone = receipts.iter().filter(|receipt| !receipt.fate.is_left()).count();
         writeln!(
             out,
-            "{region}: {gone} snapshots deleted and seen to be gone, {} left",
+            "{region}: {} deleted and seen to be gone, {} left",
+            counted(gone, "snapshot", "snapshots"),
             receipts.len().saturating_sub(gone)
         )?;
         for one in report.found.iter().filter(|one| !one.chosen) {

@@ -2,6 +2,7 @@
 
 pub(super) mod account;
 pub(super) mod arguments;
+pub(super) mod audit;
 mod call;
 pub(super) mod disks;
 mod explain;
@@ -9,6 +10,7 @@ pub(super) mod instances;
 pub(super) mod leftovers;
 pub(super) mod scan;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +106,32 @@ fn stop() -> Result<Stop, Failure> {
             _ = hangup.recv() => {}
         }
     }))
+}
+
+/// What is done before anything is created ends at once where the operator wishes it.
+async fn unless_stopped<T>(
+    stop: &Stop,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = stop.wanted() => Err(explained(CloudError::Stopped)),
+        done = work => done,
+    }
+}
+
+/// Each snapshot is one disk: named twice, all that is on it would be counted twice.
+fn check_once(ids: &[String]) -> Result<(), Failure> {
+    let mut met = BTreeSet::new();
+    match ids.iter().find(|id| !met.insert(*id)) {
+        Some(id) => Err(Failure::named_twice(id)),
+        None => Ok(()),
+    }
+}
+
+/// `1 snapshot`, `2 snapshots`.
+fn counted(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 fn explained(error: CloudError) -> Failure {

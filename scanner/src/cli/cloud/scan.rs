@@ -17,11 +17,13 @@ use super::super::output::to_stderr;
 use super::super::watch::watch_stages;
 use super::super::{EXIT_CLEAN, EXIT_INCOMPLETE};
 use super::arguments::{InstanceArguments, Limits, SnapshotArguments};
-use super::{LAST_CALLS, explain, explained, instances, limiter, open, runtime, stop};
+use super::{
+    LAST_CALLS, check_once, explain, explained, instances, limiter, open, runtime, stop, unless_stopped,
+};
 use crate::cloud::error::skip_words;
 use crate::cloud::existing::scan_snapshots;
 use crate::cloud::machine::{MachineOptions, find, must_be_scanned, scan_machine};
-use crate::cloud::{CloudError, Outcome, READERS, ReadOptions, Session, Stop, forecast};
+use crate::cloud::{Outcome, READERS, ReadOptions, Session, Stop, forecast};
 use crate::isolation::Sandbox;
 use crate::progress::Progress;
 use crate::scan::ScanOptions;
@@ -48,7 +50,9 @@ fn scan_chosen(global: &Global, arguments: &InstanceArguments, runtime: &Runtime
     let looking = unless_stopped(&stop, async {
         let name = ScanId::random().map(|id| id.to_string()).unwrap_or_default();
         let region = arguments.region.region.clone();
-        let session = open(&arguments.account, region, Some(limits), limiter(Some(limits)), &name).await?;
+        // A dry run reads no disk, so that nothing can leave its region.
+        let reads = (!arguments.dry_run).then_some(limits);
+        let session = open(&arguments.account, region, reads, limiter(Some(limits)), &name).await?;
         let selection = arguments.choice.selection(&arguments.ids);
         let found = find(&session, &selection, &arguments.choice.exclusions()).await;
         Ok((session, found.map_err(explained)?))
@@ -59,7 +63,8 @@ fn scan_chosen(global: &Global, arguments: &InstanceArguments, runtime: &Runtime
         let foreseeing =
             async { forecast::foresee(&session, machines, &Prices::default()).await.map_err(explained) };
         let foreseen = runtime.block_on(unless_stopped(&stop, foreseeing))?;
-        return instances::print_forecast(&foreseen, arguments.scan.format, limits);
+        let locality = session.connection().locality();
+        return instances::print_forecast(&foreseen, arguments.scan.format, limits, locality);
     }
     check_output(&arguments.scan, machines.len())?;
     announce(global, limits);
@@ -84,18 +89,6 @@ fn scan_chosen(global: &Global, arguments: &InstanceArguments, runtime: &Runtime
         }
     }
     Ok(worst)
-}
-
-/// What is done before anything is created ends at once where the operator wishes it.
-async fn unless_stopped<T>(
-    stop: &Stop,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        () = stop.wanted() => Err(explained(CloudError::Stopped)),
-        done = work => done,
-    }
 }
 
 /// The instances to scan. One that was named and cannot be is an error; one that was chosen by a tag is skipped.
@@ -192,6 +185,7 @@ pub(in crate::cli) fn snapshot(global: &Global, arguments: &SnapshotArguments) -
 
 fn scan_existing(global: &Global, arguments: &SnapshotArguments, runtime: &Runtime) -> Result<u8, Failure> {
     let limits = &arguments.limits;
+    check_once(&arguments.ids)?;
     let progress = Arc::new(Progress::default());
     let options = read_options(global, &arguments.scan, &arguments.reading, limits, progress.clone())?;
     let stop = runtime.block_on(async { stop() })?;

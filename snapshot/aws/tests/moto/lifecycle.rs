@@ -19,7 +19,7 @@ use stillframe_cloud::scan_lock::LockFolder;
 use stillframe_cloud::snapshot_source::{EbsSource, ReadLimit, SourceError, SourceMemory};
 use stillframe_cloud::state::StateStore;
 use stillframe_cloud::sweep::SweepOptions;
-use stillframe_cloud::tags::ScanId;
+use stillframe_cloud::tags::{DEFAULT_CREATED_BY, ScanId};
 
 use crate::server::{BLOCK_BYTES, Moto};
 
@@ -85,7 +85,7 @@ async fn an_instance_goes_through_its_whole_lifecycle() {
     let locks = LockFolder::beside(&state_path).unwrap();
     let scan = ScanId::random().unwrap();
     let lock = locks.take(&scan).unwrap();
-    state.begin_scan(&scan, &scene.client.caller.place, clock.now()).unwrap();
+    state.begin_scan(&scan, &scene.client.caller.place, DEFAULT_CREATED_BY, clock.now()).unwrap();
     let purger = Purger {
         client: scene.client.clone(),
         state: state.clone(),

@@ -5,7 +5,7 @@ use std::process::Command;
 use stillframe_aws::{Connection, Options};
 use stillframe_cloud::api::Advice;
 
-use crate::server::{Server, xml};
+use crate::server::{Reply, Server, xml};
 
 const CASE: &str = "STILLFRAME_TEST_CASE";
 /// Nothing of the environment of whoever runs the tests, but what a process needs.
@@ -130,8 +130,8 @@ fn data_does_not_leave_its_region() {
     let unknown = "refused: nothing tells which region this machine is in; the disks are in eu-west-3";
     let elsewhere = "refused: this machine is in us-east-1, the disks are in eu-west-3";
     assert_eq!(run("region eu-west-3", &[("AWS_REGION", "us-east-1")]), [unknown]);
-    let fargate = [("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE"), ("AWS_REGION", "us-east-1")];
-    assert_eq!(run("region eu-west-3", &fargate), [elsewhere]);
+    let function = [("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"), ("AWS_REGION", "us-east-1")];
+    assert_eq!(run("region eu-west-3", &function), [elsewhere]);
     let far = [("AWS_REGION", "eu-west-3"), ("AWS_ENDPOINT_URL_EBS", "https://ebs.us-east-1.amazonaws.com")];
     assert_eq!(
         run("", &far),
@@ -143,6 +143,31 @@ fn data_does_not_leave_its_region() {
         run("", &[("AWS_REGION", "eu-west-3"), ("AWS_ENDPOINT_URL_EC2", "ftp://127.0.0.1")]),
         ["refused: the EC2 endpoint is no http:// or https:// URL"]
     );
+}
+
+/// There `AWS_REGION` is whatever the task's definition says, and it says where the disks are.
+#[test]
+fn a_container_is_where_its_task_is() {
+    let fargate = [("AWS_EXECUTION_ENV", "AWS_ECS_FARGATE"), ("AWS_REGION", "eu-west-3")];
+    let unknown = "refused: nothing tells which region this machine is in; the disks are in eu-west-3";
+    assert_eq!(run("", &fargate), [unknown]);
+    let run_in = |region: &str| {
+        let body = format!(r#"{{"TaskARN":"arn:aws:ecs:{region}:111122223333:task/c/0a1b","Family":"f"}}"#);
+        let reply = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let agent = Server::start(vec![Reply::Cut(reply.into_bytes())]);
+        let url = format!("{}/v4/0a1b", agent.url());
+        // The endpoint of STS is closed, so that nothing leaves this machine.
+        let more =
+            [("ECS_CONTAINER_METADATA_URI_V4", url.as_str()), ("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")];
+        let environment: Vec<_> = fargate.iter().chain(&more).chain(&KEYS).copied().collect();
+        let says = run("", &environment);
+        assert!(agent.requests()[0].starts_with("GET /v4/0a1b/task HTTP/1.0\r\n"));
+        says
+    };
+    assert_eq!(run_in("us-east-1"), ["refused: this machine is in us-east-1, the disks are in eu-west-3"]);
+    assert_eq!(run_in("eu-west-3")[0], "eu-west-3 in the region of the disks");
+    let nowhere = [fargate[0], fargate[1], ("ECS_CONTAINER_METADATA_URI_V4", "http://127.0.0.1:1/v4/x")];
+    assert_eq!(run("", &nowhere), [unknown]);
 }
 
 #[test]

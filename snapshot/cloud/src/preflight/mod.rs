@@ -98,9 +98,12 @@ pub async fn preflight(client: &Client, advice: &dyn Advice, order: &PreflightOr
     let reasons = policy::reasons(order.role, &order.created_by);
     let mut round = Round { client, advice, order, verdicts: BTreeMap::new(), settings: Vec::new() };
     round.not_to_be_tried();
+    round.dry("ec2:DescribeSnapshots", DryRunAction::DescribeSnapshots).await;
     // Who only reads blocks may ask for nothing else.
     if reasons.iter().any(|(action, _)| *action == "ec2:DescribeInstances") {
         round.try_all().await;
+    } else {
+        round.bin_of(NOBODYS_SNAPSHOT).await;
     }
     let mut seen = BTreeSet::new();
     let mut checks = Vec::new();
@@ -114,6 +117,9 @@ pub async fn preflight(client: &Client, advice: &dyn Advice, order: &PreflightOr
     checks.append(&mut round.settings);
     checks
 }
+
+/// That there is no such snapshot is an answer as well.
+const NOBODYS_SNAPSHOT: &str = "snap-0ffffffffffffffff";
 
 /// One run.
 struct Round<'a> {
@@ -137,7 +143,6 @@ impl Round<'_> {
     async fn try_all(&mut self) {
         self.dry("ec2:DescribeInstances", DryRunAction::DescribeInstances).await;
         self.dry("ec2:DescribeVolumes", DryRunAction::DescribeVolumes).await;
-        self.dry("ec2:DescribeSnapshots", DryRunAction::DescribeSnapshots).await;
         let regions = self.client.regions().await;
         self.verdicts.insert("ec2:DescribeRegions", Verdict::of("ec2:DescribeRegions", &regions));
 
@@ -228,11 +233,14 @@ impl Round<'_> {
                     Ok(_) => "there is no snapshot of ours to try it on".to_owned(),
                 };
                 self.verdicts.insert(action, Verdict::Unknown { why });
-                // Nobody has this one, and that is an answer as well.
-                "snap-0ffffffffffffffff".to_owned()
+                NOBODYS_SNAPSHOT.to_owned()
             }
         };
-        let kept = self.client.in_recycle_bin(&[snapshot_id]).await;
+        self.bin_of(&snapshot_id).await;
+    }
+
+    async fn bin_of(&mut self, snapshot_id: &str) {
+        let kept = self.client.in_recycle_bin(&[snapshot_id.to_owned()]).await;
         let action = "ec2:ListSnapshotsInRecycleBin";
         self.verdicts.insert(action, Verdict::of(action, &kept));
     }

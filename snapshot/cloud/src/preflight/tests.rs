@@ -151,11 +151,24 @@ async fn what_is_allowed_is_said_and_what_cannot_be_tried_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_asks_for_nothing() {
+async fn a_worker_asks_for_what_a_scan_of_snapshots_asks_for_and_nothing_else() {
     let (cloud, advice) = (cloud(), FakeAdvice::default());
     let checks = checked(&cloud, &advice, Role::Worker).await;
-    assert!(checks.iter().all(|check| matches!(check.verdict, Verdict::Unknown { .. })), "{checks:?}");
-    assert_eq!((cloud.world().calls, advice.log.lock().unwrap().len()), (0, 0));
+    let looks = ["ec2:DescribeSnapshots", "ec2:ListSnapshotsInRecycleBin"];
+    for check in &checks {
+        match looks.contains(&check.what.as_str()) {
+            true => assert_eq!(check.verdict, Verdict::Allowed),
+            false => assert!(matches!(check.verdict, Verdict::Unknown { .. }), "{check:?}"),
+        }
+    }
+    assert_eq!(cloud.world().log, ["dry-run", "ec2:ListSnapshotsInRecycleBin"]);
+    assert_eq!(advice.log.lock().unwrap().len(), 0);
+    for look in looks {
+        assert!(checks.iter().any(|check| check.what == look), "{look}");
+    }
+    cloud.world().refusals.insert("dry-run", ErrorKind::AccessDenied);
+    let checks = checked(&cloud, &advice, Role::Worker).await;
+    assert!(matches!(of(&checks, "ec2:DescribeSnapshots"), Verdict::Missing { .. }));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stillframe_block::{ExhaustedBudget, ReadError};
 
@@ -63,6 +64,12 @@ pub enum SourceError {
         /// The limit.
         max: NanoDollars,
     },
+    /// The scan's snapshots will expire, and anyone may then delete them.
+    #[error("the time limit of {} s is reached", max.as_secs())]
+    TimeLimit {
+        /// The limit.
+        max: Duration,
+    },
     /// The scan is being ended.
     #[error("the scan was stopped")]
     Stopped,
@@ -86,6 +93,9 @@ impl SourceError {
         match self {
             Self::BlockLimit { max } => ReadError::Budget(ExhaustedBudget::Blocks { cap: max }),
             Self::CostLimit { max } => ReadError::Budget(ExhaustedBudget::Cost { nano_dollars: max.0 }),
+            Self::TimeLimit { max } => {
+                ReadError::Budget(ExhaustedBudget::Deadline { seconds: max.as_secs() })
+            }
             other => ReadError::Io { offset, len, source: Arc::new(io::Error::other(other)) },
         }
     }
@@ -114,6 +124,7 @@ impl Transient for SourceError {
             | Self::List { .. }
             | Self::BlockLimit { .. }
             | Self::CostLimit { .. }
+            | Self::TimeLimit { .. }
             | Self::Stopped
             | Self::Ended => false,
         }

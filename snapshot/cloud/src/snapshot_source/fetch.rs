@@ -6,12 +6,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 use stillframe_block::BlockBuffer;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::index::{CHUNK_BLOCKS, Index, ListPages, NextWritten};
 use super::{ReadLimit, SourceError};
 use crate::api::{ApiError, BlockData, BlockPage, Blocks, ErrorKind};
+use crate::audit::DataCall;
 use crate::client::Caller;
 use crate::limiter::Operation;
 use crate::retry::retry;
@@ -27,7 +27,8 @@ pub(super) struct Fetch {
     pub(super) blocks: Arc<dyn Blocks>,
     pub(super) snapshot_id: String,
     pub(super) limit: Arc<ReadLimit>,
-    pub(super) in_flight: Semaphore,
+    /// The volume's size as the first page said it.
+    pub(super) volume_gib: OnceLock<u64>,
     pub(super) latency: Latency,
     /// Set by the first failure that ends reading.
     pub(super) ended: OnceLock<SourceError>,
@@ -52,7 +53,7 @@ impl Fetch {
         loop {
             let Some((token, page)) = index.token(block, self).await? else { return Ok(None) };
             self.check_ended()?;
-            let _memory = self.in_flight.acquire().await.map_err(|_| SourceError::Ended)?;
+            let _memory = self.limit.in_flight.acquire().await.map_err(|_| SourceError::Ended)?;
             match retry(self.caller.retry, || self.get(block, &token)).await {
                 Err(error) if error.is_stale_token() && !relisted => {
                     relisted = true;
@@ -84,11 +85,13 @@ impl Fetch {
 
     async fn get(&self, block: u32, token: &str) -> Result<Vec<u8>, SourceError> {
         self.limit.take_get()?;
-        let resource = || format!("{}#{block}", self.snapshot_id);
         let name = "ebs:GetSnapshotBlock";
+        let mut line = None;
         let answer = self
             .caller
             .once(Operation::Get, name, || {
+                // Not before: what waits for its turn is no call yet.
+                line = Some(self.caller.begin_data(name, format!("{}#{block}", self.snapshot_id)));
                 Box::pin(async {
                     let asked = Instant::now();
                     let answer = self.blocks.get_snapshot_block(&self.snapshot_id, block, token).await;
@@ -99,17 +102,11 @@ impl Fetch {
                 })
             })
             .await;
-        let data = match answer {
-            Ok(data) => data,
-            Err(error) => {
-                self.caller.audit_data(name, resource(), Err(&error));
-                if was_not_served(&error) {
-                    self.limit.give_back_get();
-                }
-                return Err(error.into());
-            }
-        };
-        self.caller.audit_data(name, resource(), Ok(&data.request_id));
+        write_down(line, answer.as_ref().map(|data| &data.request_id));
+        if answer.as_ref().is_err_and(was_not_served) {
+            self.limit.give_back_get();
+        }
+        let data = answer?;
         let received = u64::try_from(data.bytes.len()).unwrap_or(u64::MAX);
         self.caller.counts.bytes.fetch_add(received, Ordering::Relaxed);
         verify(block, data).inspect_err(|_| {
@@ -127,16 +124,23 @@ impl Fetch {
         self.check_ended()?;
         let answer = retry(self.caller.retry, || async {
             self.limit.take_list()?;
-            let call = || self.blocks.list_snapshot_blocks(&self.snapshot_id, starting_block, token.clone());
+            let mut line = None;
+            let call = || {
+                line = Some(self.caller.begin_data(name, self.snapshot_id.clone()));
+                self.blocks.list_snapshot_blocks(&self.snapshot_id, starting_block, token.clone())
+            };
             let answer = self.caller.once(Operation::List, name, call).await;
-            let resource = self.snapshot_id.clone();
-            self.caller.audit_data(name, resource, answer.as_ref().map(|page| &page.request_id));
+            write_down(line, answer.as_ref().map(|page| &page.request_id));
             if answer.as_ref().is_err_and(was_not_served) {
                 self.limit.give_back_list();
             }
             let page = answer?;
             if page.block_size_bytes != stillframe_block::BLOCK_BYTES {
                 return Err(SourceError::BlockSize { found: page.block_size_bytes });
+            }
+            let found = page.volume_size_gib;
+            if *self.volume_gib.get_or_init(|| found) != found {
+                return Err(SourceError::VolumeSize { found });
             }
             Ok(page)
         })
@@ -149,6 +153,17 @@ impl ListPages for Fetch {
     async fn page(&self, starting_block: u32, token: Option<String>) -> Result<BlockPage, SourceError> {
         debug_assert!(token.is_some() || starting_block < u32::MAX - CHUNK_BLOCKS);
         self.list_page(starting_block, token).await
+    }
+}
+
+/// What came of a call, for the audit log.
+fn write_down(line: Option<DataCall>, answer: Result<&Option<String>, &ApiError>) {
+    let (id, result) = match answer {
+        Ok(id) => (id.clone(), "ok"),
+        Err(error) => (error.request_id.clone(), error.code.as_str()),
+    };
+    if let Some(line) = line {
+        line.end(id, result);
     }
 }
 
@@ -199,8 +214,52 @@ impl Latency {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test may panic")]
 mod tests {
     use super::*;
+    use crate::cost::Prices;
+    use crate::limiter::{Rate, Rates};
+    use crate::testing::{self, FakeBlocks, TokioClock};
+
+    /// Whoever stops a scan drops what it waits for; the cloud has the calls in its own log all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_given_up_is_written_down_and_one_that_was_not_made_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let mut fake = FakeBlocks::new(1, |_| true);
+        fake.latency = Duration::from_secs(5);
+        let rates = Rates { get: Rate::per_second(1.0), ..Rates::default() };
+        let caller = testing::caller(&path, rates, TokioClock::new());
+        let fetch = Fetch {
+            caller: caller.clone(),
+            blocks: Arc::new(fake),
+            snapshot_id: "snap-1".to_owned(),
+            limit: ReadLimit::new(None, None, Prices::default()),
+            volume_gib: OnceLock::new(),
+            latency: Latency::default(),
+            ended: OnceLock::new(),
+        };
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, fetch.list_page(0, None)).await.is_err());
+        // The first ones go at once, the others wait for their turn.
+        let gets = (0..20).map(|_| tokio::time::timeout(soon, fetch.get(7, "token")));
+        let mut given_up = 0;
+        for get in gets {
+            given_up += u64::from(get.await.is_err());
+        }
+        let made = caller.counts.gets.load(Ordering::Relaxed);
+        assert!(given_up == 20 && (1..10).contains(&made), "{given_up} given up, {made} made");
+        caller.audit.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = |resource: &str| {
+            let is_it = |line: &&str| {
+                line.contains(&format!(r#""resource":"{resource}""#))
+                    && line.contains(r#""result":"cancelled""#)
+            };
+            u64::try_from(text.lines().filter(is_it).count()).unwrap()
+        };
+        assert_eq!((lines("snap-1"), lines("snap-1#7")), (1, made), "{text}");
+    }
 
     fn good() -> BlockData {
         let bytes = vec![7; BLOCK_BYTES_USIZE];

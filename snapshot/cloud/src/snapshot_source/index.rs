@@ -8,7 +8,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -25,7 +26,7 @@ const EMPTY_PAGES_AT_MOST: u32 = 1_000;
 /// What is known of all blocks.
 pub(super) struct Index {
     len_blocks: u32,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     /// Held while a chunk is listed, so that all who want it wait for one list.
     listing: [AsyncMutex<()>; LISTING_LOCKS as usize],
 }
@@ -35,10 +36,64 @@ struct Known {
     pages: HashMap<u32, (Arc<TokenPage>, u64)>,
     page_bytes: u64,
     page_bytes_at_most: u64,
-    uses: u64,
+    pool: Arc<TokenPool>,
 }
 
-#[derive(Clone)]
+/// What the tokens of all of a scan's snapshots may take together. Volumes are read one after the other: those of one that
+/// is done make room for the next.
+#[derive(Debug)]
+pub(super) struct TokenPool {
+    bytes_at_most: u64,
+    bytes: AtomicU64,
+    /// Uses of any page so far: which one was used longest ago.
+    uses: AtomicU64,
+    members: Mutex<Vec<Weak<Mutex<Known>>>>,
+}
+
+impl TokenPool {
+    pub(super) fn new(bytes_at_most: u64) -> Arc<Self> {
+        let (bytes, uses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { bytes_at_most, bytes, uses, members: Mutex::default() })
+    }
+
+    fn add(&self, member: Weak<Mutex<Known>>) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|member| member.strong_count() > 0);
+        members.push(member);
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn next_use(&self) -> u64 {
+        self.uses.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.bytes_at_most
+    }
+
+    /// Drops the page that was used longest ago, of another snapshot than the one that asks, and before `own`. Whoever is
+    /// asked at the same time is left alone: he who asks holds his own lock.
+    fn drop_of_another(&self, own: Option<u64>) -> bool {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let others = members.iter().filter_map(Weak::upgrade);
+        let oldest = others
+            .filter_map(|other| {
+                let (number, used) = other.try_lock().ok()?.oldest()?;
+                Some((used, number, other))
+            })
+            .filter(|(used, ..)| own.is_none_or(|own| *used < own))
+            .min_by_key(|(used, ..)| *used);
+        let Some((_, number, other)) = oldest else { return false };
+        let Ok(mut known) = other.try_lock() else { return false };
+        known.drop_page(number)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
 enum Chunk {
     Unlisted,
     Empty,
@@ -68,16 +123,18 @@ pub(super) trait ListPages {
 }
 
 impl Index {
-    pub(super) fn new(len_blocks: u32, page_bytes_at_most: u64) -> Self {
+    pub(super) fn new(len_blocks: u32, page_bytes_at_most: u64, pool: &Arc<TokenPool>) -> Self {
         let chunks = usize::try_from(len_blocks.div_ceil(CHUNK_BLOCKS)).unwrap_or(0);
         let known = Known {
             chunks: vec![Chunk::Unlisted; chunks],
             pages: HashMap::new(),
             page_bytes: 0,
             page_bytes_at_most,
-            uses: 0,
+            pool: Arc::clone(pool),
         };
-        Self { len_blocks, known: Mutex::new(known), listing: Default::default() }
+        let known = Arc::new(Mutex::new(known));
+        pool.add(Arc::downgrade(&known));
+        Self { len_blocks, known, listing: Default::default() }
     }
 
     /// The first run of written blocks at or after `block`, as far as chunks that are listed tell.
@@ -145,7 +202,7 @@ impl Index {
         }
         let start = self.start_of(number);
         let (listed, covered) = self.list_from(start, self.end_of(number), list).await?;
-        Ok(self.absorb(number, listed, covered))
+        self.absorb(number, listed, covered)
     }
 
     /// Takes a page that was asked for from the volume's first block.
@@ -153,8 +210,7 @@ impl Index {
         let mut listed = self.entries(page, 0)?;
         let covered = covered_by(page, &listed, self.len_blocks);
         listed.retain(|(block, _)| *block < covered);
-        self.absorb(0, listed, covered);
-        Ok(())
+        self.absorb(0, listed, covered).map(|_| ())
     }
 
     /// The token page turned out to be no longer valid.
@@ -231,8 +287,14 @@ impl Index {
         Ok(entries)
     }
 
-    /// Keeps what was listed for `first` and the chunks after it that end before `covered`.
-    fn absorb(&self, first: u32, listed: Vec<(u32, String)>, covered: u32) -> Option<Arc<TokenPage>> {
+    /// Keeps what was listed for `first` and the chunks after it that end before `covered`. A snapshot does not change: where
+    /// a list says something else than an earlier one, a block that was written would be read as zeros by one of them.
+    fn absorb(
+        &self,
+        first: u32,
+        listed: Vec<(u32, String)>,
+        covered: u32,
+    ) -> Result<Option<Arc<TokenPage>>, SourceError> {
         let mut known = self.lock();
         let mut entries = listed.into_iter().peekable();
         let mut number = first;
@@ -249,7 +311,9 @@ impl Index {
                 ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
             }
             let written = if blocks.is_empty() { Chunk::Empty } else { Chunk::Written(bits.into()) };
-            known.learn(number, written);
+            if !known.learn(number, written) {
+                return Err(SourceError::List { what: "it is another one than before" });
+            }
             if !blocks.is_empty() {
                 let (blocks, ends, text) = (blocks.into(), ends.into(), text.into());
                 let page = Arc::new(TokenPage { blocks, ends, text });
@@ -261,15 +325,14 @@ impl Index {
             }
             number = number.saturating_add(1);
         }
-        wanted
+        Ok(wanted)
     }
 
     fn page(&self, number: u32) -> Option<Arc<TokenPage>> {
         let mut known = self.lock();
-        known.uses = known.uses.wrapping_add(1);
-        let uses = known.uses;
+        let now = known.pool.next_use();
         let (page, used) = known.pages.get_mut(&number)?;
-        *used = uses;
+        *used = now;
         Some(Arc::clone(page))
     }
 
@@ -292,34 +355,64 @@ impl Known {
         usize::try_from(number).ok().and_then(|number| self.chunks.get(number)).unwrap_or(&Chunk::Empty)
     }
 
-    fn learn(&mut self, number: u32, listed: Chunk) {
+    /// Whether it is what was known, if anything was.
+    fn learn(&mut self, number: u32, listed: Chunk) -> bool {
         let slot = usize::try_from(number).ok().and_then(|number| self.chunks.get_mut(number));
-        // A snapshot does not change: what was listed first stays.
-        if let Some(chunk @ Chunk::Unlisted) = slot {
-            *chunk = listed;
+        match slot {
+            Some(chunk @ Chunk::Unlisted) => {
+                *chunk = listed;
+                true
+            }
+            Some(known) => *known == listed,
+            // Beyond the volume's end, where nothing is listed.
+            None => true,
         }
     }
 
     fn keep_page(&mut self, number: u32, page: Arc<TokenPage>, wanted: bool) {
         let bytes = page.bytes();
-        if !wanted && self.page_bytes.saturating_add(bytes) > self.page_bytes_at_most {
+        let fits = |known: &Self| known.page_bytes.saturating_add(bytes) <= known.page_bytes_at_most;
+        let pool = Arc::clone(&self.pool);
+        // Those that may never be wanted push nothing out.
+        let has_room = fits(self) && pool.has_room(bytes);
+        if !wanted && !has_room {
             return;
         }
         self.drop_page(number);
-        while self.page_bytes.saturating_add(bytes) > self.page_bytes_at_most {
-            let oldest = self.pages.iter().min_by_key(|(_, (_, used))| *used).map(|(number, _)| *number);
-            let Some(oldest) = oldest else { break };
-            self.drop_page(oldest);
+        while !fits(self) && self.drop_oldest() {}
+        while !pool.has_room(bytes) {
+            let own = self.oldest().map(|(_, used)| used);
+            if !pool.drop_of_another(own) && !self.drop_oldest() {
+                break;
+            }
         }
-        self.uses = self.uses.wrapping_add(1);
         self.page_bytes = self.page_bytes.saturating_add(bytes);
-        self.pages.insert(number, (page, self.uses));
+        pool.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.pages.insert(number, (page, pool.next_use()));
     }
 
-    fn drop_page(&mut self, number: u32) {
-        if let Some((page, _)) = self.pages.remove(&number) {
-            self.page_bytes = self.page_bytes.saturating_sub(page.bytes());
-        }
+    /// The page that was used longest ago, and when that was.
+    fn oldest(&self) -> Option<(u32, u64)> {
+        let oldest = self.pages.iter().min_by_key(|(_, (_, used))| *used);
+        oldest.map(|(number, (_, used))| (*number, *used))
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        self.oldest().is_some_and(|(number, _)| self.drop_page(number))
+    }
+
+    /// Whether it was there.
+    fn drop_page(&mut self, number: u32) -> bool {
+        let Some((page, _)) = self.pages.remove(&number) else { return false };
+        self.page_bytes = self.page_bytes.saturating_sub(page.bytes());
+        self.pool.bytes.fetch_sub(page.bytes(), Ordering::Relaxed);
+        true
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.pool.bytes.fetch_sub(self.page_bytes, Ordering::Relaxed);
     }
 }
 

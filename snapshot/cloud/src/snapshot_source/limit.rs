@@ -1,12 +1,23 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use jiff::Timestamp;
+use stillframe_block::BLOCK_BYTES;
+use tokio::sync::{Semaphore, watch};
 
 use super::SourceError;
+use super::index::TokenPool;
+use crate::clock::Clock;
 use crate::cost::{NanoDollars, Prices};
 
-/// What a scan may read and spend, shared by all its snapshots, and the switch that ends all reading.
+/// Blocks of all of a scan's snapshots that may be on their way at once take so much memory: enough for 1,000 a second at
+/// 100 ms.
+const IN_FLIGHT_BYTES: u64 = 64 << 20;
+/// And the tokens of all of them so much: some 20 full chunks, or 100 GiB.
+const TOKEN_BYTES: u64 = 24 << 20;
+
+/// What a scan may read and spend, and until when, shared by all its snapshots, and the switch that ends all reading.
 #[derive(Debug)]
 pub struct ReadLimit {
     max_blocks: Option<u64>,
@@ -15,6 +26,23 @@ pub struct ReadLimit {
     blocks: AtomicU64,
     spent: AtomicU64,
     stopped: watch::Sender<bool>,
+    ends: OnceLock<Ends>,
+    pub(super) in_flight: Semaphore,
+    pub(super) tokens: Arc<TokenPool>,
+}
+
+/// When no more is read.
+struct Ends {
+    at: Timestamp,
+    /// How long that was when it was said.
+    after: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Ends {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.at.fmt(out)
+    }
 }
 
 impl ReadLimit {
@@ -23,7 +51,22 @@ impl ReadLimit {
     pub fn new(max_blocks: Option<u64>, max_cost: Option<NanoDollars>, prices: Prices) -> Arc<Self> {
         let (stopped, _) = watch::channel(false);
         let (blocks, spent) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { max_blocks, max_cost, prices, blocks, spent, stopped })
+        let in_flight = Semaphore::new(usize::try_from(IN_FLIGHT_BYTES / BLOCK_BYTES).unwrap_or(1));
+        let (ends, tokens) = (OnceLock::new(), TokenPool::new(TOKEN_BYTES));
+        Arc::new(Self { max_blocks, max_cost, prices, blocks, spent, stopped, ends, in_flight, tokens })
+    }
+
+    /// Ends all reading at that time of the calendar, which goes on while the machine sleeps. The first one said holds.
+    pub fn end_at(&self, at: Timestamp, clock: Arc<dyn Clock>) {
+        let after = Duration::try_from(at.duration_since(clock.now())).unwrap_or_default();
+        // The first one stays.
+        let _ = self.ends.set(Ends { at, after, clock });
+    }
+
+    /// How long reading was allowed, where that time is over.
+    #[must_use]
+    pub fn time_is_over(&self) -> Option<Duration> {
+        self.ends.get().filter(|ends| ends.clock.now() >= ends.at).map(|ends| ends.after)
     }
 
     /// Ends all reading for good: reads that wait fail at once, with [`SourceError::Stopped`].
@@ -56,9 +99,7 @@ impl ReadLimit {
     }
 
     pub(super) fn take_get(&self) -> Result<(), SourceError> {
-        if *self.stopped.borrow() {
-            return Err(SourceError::Stopped);
-        }
+        self.check_time()?;
         if let Some(max) = self.max_blocks {
             take(&self.blocks, 1, max).map_err(|()| SourceError::BlockLimit { max })?;
         } else {
@@ -78,7 +119,15 @@ impl ReadLimit {
     }
 
     pub(super) fn take_list(&self) -> Result<(), SourceError> {
-        if *self.stopped.borrow() { Err(SourceError::Stopped) } else { self.spend(self.prices.list) }
+        self.check_time()?;
+        self.spend(self.prices.list)
+    }
+
+    fn check_time(&self) -> Result<(), SourceError> {
+        if *self.stopped.borrow() {
+            return Err(SourceError::Stopped);
+        }
+        self.time_is_over().map_or(Ok(()), |max| Err(SourceError::TimeLimit { max }))
     }
 
     pub(super) fn give_back_list(&self) {

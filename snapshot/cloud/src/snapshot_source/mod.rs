@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use stillframe_block::{BLOCK_BYTES, BlockSource, ReadError};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::api::Blocks;
 use crate::client::Caller;
@@ -42,10 +42,10 @@ const BLOCKS_PER_GIB: u64 = (1 << 30) / BLOCK_BYTES;
 /// How much memory a snapshot's source may take, beside one bit for each block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceMemory {
-    /// For tokens of blocks.
+    /// For tokens of blocks. Those of all sources of a [`ReadLimit`] are bounded there.
     pub token_bytes: u64,
-    /// For blocks that are read ahead, in flight and waiting to be taken; as much again at most for blocks that readers wait
-    /// for.
+    /// For blocks that are read ahead, in flight and waiting to be taken. Blocks that readers wait for come on top: what is
+    /// in flight of all sources of a [`ReadLimit`] is bounded there.
     pub buffer_bytes: u64,
 }
 
@@ -83,13 +83,13 @@ impl EbsSource {
         memory: SourceMemory,
         limit: Arc<ReadLimit>,
     ) -> Result<Self, SourceError> {
-        let slots = usize::try_from(memory.buffer_bytes / BLOCK_BYTES).unwrap_or(4).clamp(4, 4096);
+        let slots = usize::try_from(memory.buffer_bytes / BLOCK_BYTES).unwrap_or(1).clamp(1, 4096);
         let fetch = Fetch {
             caller,
             blocks,
             snapshot_id,
             limit,
-            in_flight: Semaphore::new(slots),
+            volume_gib: OnceLock::new(),
             latency: Latency::default(),
             ended: OnceLock::new(),
         };
@@ -100,7 +100,7 @@ impl EbsSource {
         }
         // At most 2^27 blocks.
         let len_blocks = u32::try_from(found.saturating_mul(BLOCKS_PER_GIB)).unwrap_or(u32::MAX);
-        let index = Index::new(len_blocks, memory.token_bytes);
+        let index = Index::new(len_blocks, memory.token_bytes, &fetch.limit.tokens);
         index.absorb_first(&first)?;
         let shared = Shared {
             fetch,
@@ -313,7 +313,7 @@ impl Shared {
         let wanted = bucket.rate() * latency.as_secs_f64() * 1.25 + 2.0;
         // Seconds to count with: the conversion is checked, and there is none from a float to an integer that is.
         let wanted = std::time::Duration::try_from_secs_f64(wanted).unwrap_or_default().as_secs();
-        usize::try_from(wanted).unwrap_or(usize::MAX).clamp(4, self.flights_at_most)
+        usize::try_from(wanted).unwrap_or(usize::MAX).max(4).min(self.flights_at_most)
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights> {

@@ -1,11 +1,13 @@
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use stillframe_block::{BlockCache, CachedSource, ExhaustedBudget};
 use tokio::time::{Instant, advance};
 
+use super::index::TokenPool;
 use super::*;
 use crate::api::ErrorKind;
+use crate::clock::Clock;
 use crate::cost::{NanoDollars, Prices};
 use crate::limiter::{Rate, Rates};
 use crate::testing::{self, BlockFaults, FakeBlocks, TokioClock, block_content, count, mix};
@@ -134,6 +136,111 @@ async fn a_service_that_we_do_not_know_is_refused() {
         let (refused, ..) = try_open(fake, Rates::default(), unlimited()).await;
         assert!(matches!(refused.err(), Some(SourceError::VolumeSize { .. })), "{size} GiB");
     }
+}
+
+/// The tokens expire, and the list that is asked for then lacks blocks, has more of them, has none, or is of another volume.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_another_one_than_before_is_an_error_and_no_zeros() {
+    type Written = fn(u32) -> bool;
+    let others: [Written; 4] =
+        [|block| block < 50, |block| block < 200, |_| false, |block| block < 100 && block != 7];
+    for (number, other) in others.into_iter().enumerate() {
+        let changed = Arc::new(AtomicBool::new(false));
+        let has_changed = changed.clone();
+        let mut fake = FakeBlocks::new(1, move |block| match has_changed.load(Ordering::SeqCst) {
+            true => other(block),
+            false => block < 100,
+        });
+        fake.token_lifetime = Duration::from_secs(60);
+        let opened = open(fake).await;
+        check_block(&opened, 1).await;
+        advance(Duration::from_secs(61)).await;
+        changed.store(true, Ordering::SeqCst);
+        for block in [7, 60, 7] {
+            let read = opened.source.read(block * BLOCK, &mut [1; 16]).await.unwrap_err();
+            assert!(matches!(SourceError::of(&read), Some(SourceError::List { .. })), "{number}: {read:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_does_not_grow_from_page_to_page() {
+    let mut fake = FakeBlocks::new(20, |block| block % 3 == 0);
+    fake.grows_at_list = 1;
+    let opened = open(fake).await;
+    check_block(&opened, 0).await;
+    let read = opened.source.read(30_000 * BLOCK, &mut [1; 16]).await.unwrap_err();
+    assert_eq!(SourceError::of(&read), Some(&SourceError::VolumeSize { found: 21 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_ends_in_time() {
+    let limit = unlimited();
+    let opened = open_with(FakeBlocks::new(1, |_| true), Rates::default(), limit.clone()).await;
+    let clock = TokioClock::new();
+    let at = clock.now().checked_add(jiff::SignedDuration::from_hours(11)).unwrap();
+    limit.end_at(at, clock.clone());
+    // Whoever says it again changes nothing.
+    limit.end_at(clock.now(), clock);
+    check_block(&opened, 1).await;
+    advance(Duration::from_secs(11 * 3600 - 60)).await;
+    check_block(&opened, 2).await;
+    assert_eq!(limit.time_is_over(), None);
+    advance(Duration::from_secs(61)).await;
+    let (gets, eleven) = (opened.fake.gets.load(Ordering::SeqCst), Duration::from_secs(11 * 3600));
+    let read = opened.source.read(3 * BLOCK, &mut [1; 16]).await.unwrap_err();
+    assert!(matches!(read, ReadError::Budget(ExhaustedBudget::Deadline { seconds: 39_600 })), "{read:?}");
+    assert_eq!((limit.time_is_over(), opened.fake.gets.load(Ordering::SeqCst)), (Some(eleven), gets));
+}
+
+/// The tokens of all together, while each is read by itself, and when they take turns.
+#[tokio::test(start_paused = true)]
+async fn tokens_of_all_sources_of_a_scan_are_bounded_together() {
+    const AT_MOST: u64 = 3 << 20;
+    let pool = TokenPool::new(AT_MOST);
+    let indexes: Vec<Index> = (0..8).map(|_| Index::new(100 * 2048, 24 << 20, &pool)).collect();
+    let mut lists = 0;
+    for round in 0..3 {
+        for (number, index) in indexes.iter().enumerate() {
+            let opened = open(FakeBlocks::new(100, |_| true)).await;
+            let before = opened.fake.lists.load(Ordering::SeqCst);
+            for block in [5, 10_005, 5, 10_006] {
+                let token = index.token(block, &opened.source.shared.fetch).await.unwrap();
+                assert!(token.is_some(), "{round} {number} {block}");
+            }
+            lists += opened.fake.lists.load(Ordering::SeqCst) - before;
+            assert!(pool.bytes() <= AT_MOST, "{} bytes", pool.bytes());
+        }
+    }
+    // Two chunks of one that is read stay; those of the others made room.
+    assert_eq!(lists, 3 * 8 * 2);
+    drop(indexes);
+    assert_eq!(pool.bytes(), 0);
+}
+
+/// However many volumes a machine has, and however many readers wait.
+#[tokio::test(start_paused = true)]
+async fn sources_of_one_scan_have_a_bounded_number_of_blocks_in_flight() {
+    let limit = unlimited();
+    let (most, now) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut sources = Vec::new();
+    for _ in 0..20 {
+        let mut fake = FakeBlocks::new(1, |_| true);
+        fake.latency = Duration::from_millis(500);
+        fake.flying = Some((now.clone(), most.clone()));
+        let rates = Rates { get: Rate::per_second(100_000.0), ..Rates::default() };
+        sources.push(Arc::new(open_with(fake, rates, limit.clone()).await));
+    }
+    let mut readers = tokio::task::JoinSet::new();
+    for (source, block) in sources.iter().flat_map(|source| (0..8).map(move |number| (source, number * 20))) {
+        let source = source.clone();
+        readers.spawn(async move { check_block(&source, block).await });
+    }
+    while let Some(read) = readers.join_next().await {
+        read.unwrap();
+    }
+    // 64 MiB.
+    assert_eq!(most.load(Ordering::SeqCst), 128);
 }
 
 #[tokio::test(start_paused = true)]

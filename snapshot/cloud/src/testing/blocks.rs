@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -30,10 +31,14 @@ pub(crate) struct FakeBlocks {
     /// Every second page is empty and has a next one.
     pub(crate) empty_pages: bool,
     pub(crate) refuse: Option<ErrorKind>,
+    /// Lists from this one on, counted from 0, say another size.
+    pub(crate) grows_at_list: u64,
     pub(crate) calls: AtomicU64,
     pub(crate) gets: AtomicU64,
     pub(crate) lists: AtomicU64,
     pub(crate) most_in_flight: AtomicUsize,
+    /// Calls under way of several of these, now and at most.
+    pub(crate) flying: Option<(Arc<AtomicUsize>, Arc<AtomicUsize>)>,
     in_flight: AtomicUsize,
     epoch: Instant,
 }
@@ -59,10 +64,12 @@ impl FakeBlocks {
             token_lifetime: Duration::from_secs(7 * 24 * 3600),
             empty_pages: false,
             refuse: None,
+            grows_at_list: u64::MAX,
             calls: AtomicU64::new(0),
             gets: AtomicU64::new(0),
             lists: AtomicU64::new(0),
             most_in_flight: AtomicUsize::new(0),
+            flying: None,
             in_flight: AtomicUsize::new(0),
             epoch: Instant::now(),
         }
@@ -99,7 +106,7 @@ impl FakeBlocks {
         };
         let mut answer = BlockPage {
             blocks: Vec::new(),
-            volume_size_gib: self.size_gib,
+            volume_size_gib: self.size_gib + u64::from(calls >= self.grows_at_list),
             block_size_bytes: self.block_size,
             next: None,
             request_id: Some(format!("list-{calls}")),
@@ -151,8 +158,14 @@ impl FakeBlocks {
         let luck = mix(self.calls.fetch_add(1, Ordering::SeqCst)) % 100;
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_in_flight.fetch_max(now, Ordering::SeqCst);
+        if let Some((now, most)) = &self.flying {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        }
         if self.latency > Duration::ZERO {
             sleep(self.latency).await;
+        }
+        if let Some((now, _)) = &self.flying {
+            now.fetch_sub(1, Ordering::SeqCst);
         }
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         match self.refuse {

@@ -50,6 +50,14 @@ pub(crate) struct World {
     pub(crate) refusals: HashMap<&'static str, ErrorKind>,
     pub(crate) latency: Duration,
     pub(crate) visible_after: Duration,
+    /// Snapshots of these volumes are seen later still.
+    pub(crate) late: HashMap<&'static str, Duration>,
+    /// What takes longer than `latency`.
+    pub(crate) slow: HashMap<&'static str, Duration>,
+    /// Lists of snapshots so far.
+    pub(crate) lists: usize,
+    /// Which of them, counted from 1, lack all that is there.
+    pub(crate) stale_lists: HashSet<usize>,
     pub(crate) pending_for: Duration,
     /// Sets end in error, at once or when they would be completed.
     pub(crate) failing_sets: Option<When>,
@@ -118,13 +126,19 @@ impl FakeCompute {
         world.snapshots.values().filter(ours).map(|fake| fake.snapshot.id.clone()).collect()
     }
 
+    /// How often an operation was called.
+    pub(crate) fn calls(&self, operation: &str) -> usize {
+        self.world().log.iter().filter(|call| *call == operation).count()
+    }
+
     async fn call<T>(
         &self,
         operation: &'static str,
         effect: impl FnOnce(&mut World) -> Result<T, ErrorKind> + Send,
     ) -> Result<T, ApiError> {
         let latency = self.world().latency;
-        sleep(latency / 2).await;
+        let slow = self.world().slow.get(operation).copied().unwrap_or_default();
+        sleep(latency / 2 + slow).await;
         let mishap = {
             let mut world = self.world();
             world.calls += 1;
@@ -192,7 +206,7 @@ impl World {
                 tags: tags.clone(),
             },
             locked: false,
-            visible: Instant::now() + self.visible_after,
+            visible: Instant::now() + self.late.get(volume_id).copied().unwrap_or(self.visible_after),
             completes: Instant::now() + self.pending_for,
             fails: false,
             deleted: false,
@@ -346,6 +360,10 @@ impl Compute for FakeCompute {
     fn describe_snapshots(&self, filters: &[Filter], page: Option<String>) -> Answer<'_, Page<Snapshot>> {
         let filters = filters.to_vec();
         Box::pin(self.call("ec2:DescribeSnapshots", move |world| {
+            world.lists += usize::from(page.is_none());
+            if world.stale_lists.contains(&world.lists) {
+                return Ok(Page { items: Vec::new(), next: None });
+            }
             let found = world.listed(&filters);
             Ok(world.page(found, page))
         }))

@@ -59,25 +59,38 @@ pub(crate) struct Process {
 impl Process {
     /// One that finds what others left in `folder`.
     pub(crate) fn start(folder: &std::path::Path, cloud: &Arc<FakeCompute>) -> Self {
+        Self::start_in(place(), crate::tags::DEFAULT_CREATED_BY, folder, cloud)
+    }
+
+    /// One of this account and region that was told this value of `CreatedBy`.
+    pub(crate) fn start_in(
+        place: Place,
+        created_by: &str,
+        folder: &std::path::Path,
+        cloud: &Arc<FakeCompute>,
+    ) -> Self {
         let clock: Arc<dyn Clock> = cloud.clock.clone();
         let state = Arc::new(StateStore::open(&folder.join("state.db")).unwrap());
         let locks = LockFolder::beside(&folder.join("state.db")).unwrap();
         let caller = caller(&folder.join("audit.jsonl"), Rates::default(), clock.clone());
+        let caller = Caller { place, ..caller };
+        let created_by = created_by.to_owned();
         let client = Client { compute: cloud.clone(), caller };
         let lifecycle = Lifecycle {
             client: client.clone(),
             state: state.clone(),
             clock: clock.clone(),
-            settings: LifecycleSettings::default(),
+            settings: LifecycleSettings { created_by: created_by.clone(), ..LifecycleSettings::default() },
         };
-        let purger =
-            Purger { client, state, locks: locks.clone(), clock, settings: PurgeSettings::default() };
+        let settings = PurgeSettings { created_by, ..PurgeSettings::default() };
+        let purger = Purger { client, state, locks: locks.clone(), clock, settings };
         Self { lifecycle, purger, locks }
     }
 
     pub(crate) fn begin(&self, scan: &ScanId) -> ScanLock {
         let lock = self.locks.take(scan).unwrap();
-        self.lifecycle.state.begin_scan(scan, &place(), self.lifecycle.clock.now()).unwrap();
+        let Lifecycle { client, state, clock, settings } = &self.lifecycle;
+        state.begin_scan(scan, &client.caller.place, &settings.created_by, clock.now()).unwrap();
         lock
     }
 

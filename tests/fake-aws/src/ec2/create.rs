@@ -1,9 +1,9 @@
 //! Snapshots are created: one, or a set of an instance's volumes.
 
-use super::{check_dry_run, check_tags, is_id, reply};
+use super::{check_dry_run, is_id, reply};
+use crate::access;
 use crate::estate::{Snapshot, Tags, Volume};
 use crate::reply::{Refusal, Reply};
-use crate::request::Service;
 use crate::world::Scene;
 use crate::xml::{Xml, time};
 
@@ -61,6 +61,7 @@ fn volumes_of_set(scene: &Scene<'_>) -> Result<Vec<Volume>, Refusal> {
         .ok_or_else(|| {
             Refusal::new(400, "InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))
         })?;
+    access::check_instance(scene, instance)?;
     if matches!(instance.state.as_str(), "terminated" | "shutting-down") {
         let message = format!("The instance '{id}' is in state '{}'", instance.state);
         return Err(Refusal::new(400, "IncorrectState", message));
@@ -99,10 +100,10 @@ fn create(scene: &mut Scene<'_>, volumes: &[Volume]) -> Result<Vec<Snapshot>, Re
     if tags.len() > 50 {
         return Err(Refusal::new(400, "TagLimitExceeded", "no more than 50 tags"));
     }
-    check_tags(scene, &tags)?;
-    if !tags.is_empty() {
-        scene.caller.check_allowed(scene.state, Service::Ec2, "CreateTags")?;
+    for volume in volumes {
+        access::check_volume(scene, volume)?;
     }
+    access::check_new_snapshot(scene, &tags)?;
     check_dry_run(scene)?;
     check_quotas(scene, volumes)?;
     let set_error = volumes.iter().find_map(|volume| volume.snapshot_error.clone());

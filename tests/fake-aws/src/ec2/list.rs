@@ -132,6 +132,7 @@ pub(super) fn page<T>(
     };
     items.sort_by(|left, right| id(left).cmp(id(right)));
     items.retain(|item| id(item) > after.as_str());
+    items.truncate(scene.stale_rows.unwrap_or(usize::MAX));
     let next = if scene.empty_page {
         items.clear();
         Some(after)

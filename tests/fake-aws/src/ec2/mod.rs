@@ -7,7 +7,6 @@ mod snapshots;
 
 use std::time::Duration;
 
-use crate::estate::Tags;
 use crate::reply::{Refusal, Reply};
 use crate::request::Service;
 use crate::world::{Scene, too_fast};
@@ -73,11 +72,6 @@ fn check_dry_run(scene: &Scene<'_>) -> Result<(), Refusal> {
         return Err(Refusal::new(412, "DryRunOperation", message));
     }
     Ok(())
-}
-
-fn check_tags(scene: &Scene<'_>, tags: &Tags) -> Result<(), Refusal> {
-    let action = format!("ec2:{}", scene.call.operation);
-    scene.caller.check_tags(scene.state, Service::Ec2, &action, tags)
 }
 
 /// The root element, the request's id, and what `inside` writes.

@@ -1,7 +1,8 @@
 //! Snapshots are described, deleted, locked; the Recycle Bin.
 
 use super::list::{Ids, chosen, filtered, page};
-use super::{check_dry_run, check_tags, is_id, reply};
+use super::{check_dry_run, is_id, reply};
+use crate::access;
 use crate::estate::Snapshot;
 use crate::reply::{Refusal, Reply};
 use crate::world::{Scene, internal};
@@ -124,7 +125,7 @@ fn own(scene: &Scene<'_>) -> Result<usize, Refusal> {
 pub(super) fn delete(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
     let place = own(scene)?;
     let snapshot = &scene.state.estate.snapshots[place];
-    check_tags(scene, &snapshot.tags)?;
+    access::check_snapshot(scene, snapshot)?;
     check_dry_run(scene)?;
     let id = &snapshot.id;
     if let Some(lock) = &snapshot.lock {
@@ -154,6 +155,7 @@ pub(super) fn delete(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
 
 pub(super) fn lock(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
     let place = own(scene)?;
+    access::check_snapshot(scene, &scene.state.estate.snapshots[place])?;
     check_dry_run(scene)?;
     let mode = scene.call.value("LockMode").unwrap_or("governance").to_owned();
     let snapshot = &mut scene.state.estate.snapshots[place];
@@ -166,6 +168,7 @@ pub(super) fn lock(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
 
 pub(super) fn unlock(scene: &mut Scene<'_>) -> Result<Reply, Refusal> {
     let place = own(scene)?;
+    access::check_snapshot(scene, &scene.state.estate.snapshots[place])?;
     check_dry_run(scene)?;
     let snapshot = &mut scene.state.estate.snapshots[place];
     if snapshot.lock.as_deref() == Some("compliance") {

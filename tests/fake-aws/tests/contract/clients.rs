@@ -7,8 +7,10 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use fake_aws::{
-    Account, Content, Device, Estate, Instance, Role, ScaledClock, Snapshot, Tags, Volume, World, serve,
+    Account, Content, Device, Estate, Instance, Policy, Role, ScaledClock, Snapshot, Tags, Volume, World,
+    serve,
 };
+use serde_json::json;
 
 /// The Python environment with the packages that requirements.txt pins.
 fn python_environment() -> &'static Path {
@@ -51,6 +53,26 @@ fn patchy_image(folder: &Path) -> PathBuf {
     path
 }
 
+/// Everything that boto3_client.py does, but on snapshots only with both of our tags.
+fn tag_policy() -> Policy {
+    let snapshots = "arn:aws:ec2:*::snapshot/*";
+    let both = |kind: &str| {
+        json!({
+            "StringEquals": {format!("aws:{kind}/CreatedBy"): "Microsoft Defender for Cloud"},
+            "Null": {format!("aws:{kind}/stillframe:scan-id"): "false"},
+        })
+    };
+    let statements = json!([
+        {"Effect": "Allow", "Resource": "*", "Action": [
+            "ec2:Describe*", "ec2:ListSnapshotsInRecycleBin", "kms:*", "rbin:*", "servicequotas:Get*"]},
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::222222222222:role/scanner"},
+        {"Effect": "Allow", "Action": "ec2:CreateSnapshot*", "Resource": ["arn:aws:ec2:*:*:volume/*", "arn:aws:ec2:*:*:instance/*"]},
+        {"Effect": "Allow", "Action": ["ec2:CreateSnapshot*", "ec2:CreateTags"], "Resource": snapshots, "Condition": both("RequestTag")},
+        {"Effect": "Allow", "Action": ["ec2:DeleteSnapshot", "ec2:*lockSnapshot", "ebs:*"], "Resource": snapshots, "Condition": both("ResourceTag")},
+    ]);
+    json!({"Version": "2012-10-17", "Statement": statements}).try_into().unwrap()
+}
+
 /// The world that boto3_client.py knows.
 fn estate(image: PathBuf) -> Estate {
     let mut estate = Estate::default();
@@ -58,6 +80,7 @@ fn estate(image: PathBuf) -> Estate {
     let key = "arn:aws:kms:us-east-1:111111111111:key/1".to_owned();
     let one = &mut estate.accounts[0];
     one.access_keys.push("AKIAONE".to_owned());
+    one.policy = Some(tag_policy());
     one.expired_keys.push("AKIAOLD".to_owned());
     one.denied_keys.push(key.clone());
     one.recycle_bin_days = Some(7);
@@ -74,6 +97,7 @@ fn estate(image: PathBuf) -> Estate {
         ]
         .map(str::to_owned)
         .into(),
+        ..Role::default()
     };
     let two = "222222222222".to_owned();
     estate.accounts.push(Account { id: two.clone(), roles: vec![role], ..Account::default() });
@@ -119,7 +143,6 @@ fn estate(image: PathBuf) -> Estate {
     estate.snapshots.push(Snapshot { content: Content { image: None, pattern_blocks: 2 }, ..plain });
     estate.instance_types.insert("m5d.large".to_owned(), 75);
     estate.settings.quotas.gets_per_second = 5_000.0;
-    estate.settings.enforce_policy = true;
     estate.settings.snapshot_delay_ms = 60_000;
     estate
 }

@@ -1,4 +1,4 @@
-//! States, quotas, paging, tokens and the tag conditions in virtual time, without sockets.
+//! States, quotas, paging and tokens in virtual time, without sockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,9 @@ const OUR_TAGS: &str = "TagSpecification.1.ResourceType=snapshot\
     &TagSpecification.1.Tag.2.Key=stillframe%3Ascan-id&TagSpecification.1.Tag.2.Value=1";
 
 /// What came: the status, 0 for a broken connection, and the body.
-type Answer = (u16, String);
+pub(crate) type Answer = (u16, String);
 
-async fn send(world: &World, request: http::request::Builder, body: String, key: &str) -> Answer {
+pub(crate) async fn send(world: &World, request: http::request::Builder, body: String, key: &str) -> Answer {
     let request =
         request.header("authorization", SIGNATURE.replace("KEY", key)).body(Bytes::from(body)).unwrap();
     let Ok(response) = world.answer(request).await else { return (0, String::new()) };
@@ -31,15 +31,15 @@ async fn send(world: &World, request: http::request::Builder, body: String, key:
     }
 }
 
-async fn ec2_as(world: &World, key: &str, action: &str, form: &str) -> Answer {
+pub(crate) async fn ec2_as(world: &World, key: &str, action: &str, form: &str) -> Answer {
     send(world, Request::post("/"), format!("Version=2016-11-15&Action={action}&{form}"), key).await
 }
 
-async fn ec2(world: &World, action: &str, form: &str) -> Answer {
+pub(crate) async fn ec2(world: &World, action: &str, form: &str) -> Answer {
     ec2_as(world, "AKIAONE", action, form).await
 }
 
-async fn ebs(world: &World, path: &str) -> Answer {
+pub(crate) async fn ebs(world: &World, path: &str) -> Answer {
     send(world, Request::get(format!("/snapshots/{path}")), String::new(), "AKIAONE").await
 }
 
@@ -50,12 +50,12 @@ async fn list(world: &World, path: &str) -> Value {
 }
 
 /// The text of the first element of a name.
-fn element<'a>(body: &'a str, name: &str) -> &'a str {
+pub(crate) fn element<'a>(body: &'a str, name: &str) -> &'a str {
     let after = body.split(&format!("<{name}>")).nth(1).unwrap_or_else(|| panic!("no {name} in {body}"));
     after.split('<').next().unwrap()
 }
 
-fn code((status, body): &Answer) -> String {
+pub(crate) fn code((status, body): &Answer) -> String {
     if *status == 200 { "ok".to_owned() } else { element(body, "Code").to_owned() }
 }
 
@@ -63,22 +63,22 @@ async fn create(world: &World, volume: &str) -> Answer {
     ec2(world, "CreateSnapshot", &format!("VolumeId={volume}&{OUR_TAGS}")).await
 }
 
-async fn created(world: &World, volume: &str) -> String {
+pub(crate) async fn created(world: &World, volume: &str) -> String {
     let answer = create(world, volume).await;
     assert_eq!(answer.0, 200, "{}", answer.1);
     element(&answer.1, "snapshotId").to_owned()
 }
 
-async fn pass(seconds: u64) {
+pub(crate) async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
-fn volume_id(number: usize) -> String {
+pub(crate) fn volume_id(number: usize) -> String {
     format!("vol-{number:017x}")
 }
 
 /// `count` volumes of which the first `blocks` blocks are written; a snapshot takes a minute.
-fn world_of(count: usize, blocks: u32) -> World {
+pub(crate) fn world_of(count: usize, blocks: u32) -> World {
     let mut estate = Estate::default();
     for number in 0..count {
         let content = Content { image: None, pattern_blocks: blocks };
@@ -288,6 +288,20 @@ async fn a_new_snapshot_may_be_found_late() {
     assert_eq!(world.leaks(), std::slice::from_ref(&id), "it exists all the same");
     pass(11).await;
     assert_eq!(code(&ec2(&world, "DescribeSnapshots", &by_id).await), "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_may_lack_what_is_there() {
+    let world = world_of(2, 1);
+    let ids = [created(&world, &volume_id(0)).await, created(&world, &volume_id(1)).await];
+    world.add_fault(Rule::nth("DescribeSnapshots", 2, Fault::StaleList { rows: 0 }));
+    world.add_fault(Rule::nth("DescribeSnapshots", 3, Fault::StaleList { rows: 1 }));
+    for wanted in [2, 0, 1, 2] {
+        let (status, body) = ec2(&world, "DescribeSnapshots", "Owner.1=self&MaxResults=1000").await;
+        let listed = ids.iter().filter(|id| body.contains(id.as_str())).count();
+        assert_eq!((status, listed, body.contains("nextToken>")), (200, wanted, false), "{body}");
+    }
+    assert_eq!(world.leaks().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

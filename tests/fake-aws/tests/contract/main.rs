@@ -7,6 +7,7 @@
     reason = "a test that panics fails, as it should"
 )]
 
+mod access;
 mod clients;
 mod lifecycle;
 mod wire;

@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use stillframe_model::{
-    Coverage, Location, Machine, OperatingSystem, Package, Report, Scanner, SnapshotReceipt,
+    Coverage, DiskText, Location, OperatingSystem, Package, Report, Scanner, SnapshotReceipt,
 };
 
 use crate::words;
@@ -55,7 +55,7 @@ fn bill(report: &Report) -> Bom {
         metadata: Metadata {
             timestamp: report.scan.finished.to_string(),
             tools: Tools { components: vec![tool_component(report)] },
-            component: machine_component(&report.machine, machine.clone()),
+            component: machine_component(report, machine.clone()),
             properties: scan_properties(report),
         },
         components,
@@ -136,8 +136,10 @@ fn tool_component(report: &Report) -> Component {
     component
 }
 
-fn machine_component(machine: &Machine, reference: String) -> Component {
-    let name = machine.hostname.as_ref().map_or_else(|| "unnamed machine".to_owned(), ToString::to_string);
+fn machine_component(report: &Report, reference: String) -> Component {
+    let machine = &report.machine;
+    let hostname = machine.hostname.as_ref().map(DiskText::as_str);
+    let name = hostname.or_else(|| words::id_in_cloud(report)).unwrap_or(words::UNNAMED_MACHINE).to_owned();
     let mut component = Component::new(ComponentType::Device, name);
     component.bom_ref = Some(reference);
     if let Some(architecture) = &machine.architecture {

@@ -94,7 +94,10 @@ fn price(cost: &CloudCost) -> Text {
     let parts = [
         format!("reads\u{a0}{}", dollars(cost.gets_nano_usd)),
         format!("lists\u{a0}{}", dollars(cost.lists_nano_usd)),
-        format!("storage at\u{a0}most\u{a0}{}", dollars(cost.storage_nano_usd)),
+        format!(
+            "storage at\u{a0}most\u{a0}{}",
+            dollars(cost.storage_nano_usd.div_ceil(1000).saturating_mul(1000))
+        ),
     ];
     Text::new()
         .bold(dollars(cost.total_nano_usd))

@@ -50,10 +50,13 @@ pub(crate) fn write_coverage(rows: &[Coverage], options: &Options, out: &mut dyn
 /// Which machine, whether everything was read, whether a snapshot is left, how bad it is.
 fn headline(page: &mut Page, report: &Report) {
     let machine = &report.machine;
-    let mut who = vec![match &machine.hostname {
-        Some(name) => Text::new().bold(names::name(name.as_str())),
-        None => Text::new().bold("unnamed machine"),
-    }];
+    let hostname = machine.hostname.as_ref().map(|name| names::name(name.as_str()));
+    // Several reports may follow one another, of machines that share a name or have none.
+    let instance = words::id_in_cloud(report).map(names::name);
+    let mut named = hostname.into_iter().chain(instance);
+    let first = named.next().unwrap_or_else(|| words::UNNAMED_MACHINE.to_owned());
+    let mut who = vec![Text::new().bold(first)];
+    who.extend(named.map(|name| Text::new().plain(name)));
     who.push(match &machine.os {
         Some(os) => Text::new().plain(os_name(os)),
         None => Text::new().plain("operating system not recognised"),

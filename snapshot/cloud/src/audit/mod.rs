@@ -2,16 +2,21 @@
 //! before, so that one that is changed, left out or moved is found. Request ids match the cloud's own log.
 //!
 //! A line's hash is SHA-256 over the line as it would be without its `hash`. Lines are buffered; those of calls that change
-//! something are written at once, before the call (`requested`) and after it. Several processes may write to one log: the
+//! something are written at once, before the call (`requested`) and after it. A call that reads is told of when it begins
+//! ([`AuditLog::begin_data`]), so that one whose end nobody waits for has a line as well (`cancelled`). Several processes may write to one log: the
 //! file is locked while lines are chained on to it. Where a process was killed amid a line, the next writer ends the torn
 //! line and says so.
 //!
 //! The log can be cut at its end, or rewritten whole, by whoever may write the file: keep the last hash elsewhere where that
 //! matters ([`verify`] returns it).
 
-use std::fs::{File, OpenOptions};
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,9 +32,15 @@ use crate::clock::Clock;
 const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The operation of the line that follows a torn one.
 const RESUMED: &str = "log:Resumed";
+/// The operation of the line that stands for those that could not be written.
+const LOST: &str = "log:Lost";
+/// The result of a call whose end nobody waited for. It may have been answered, and billed.
+const CANCELLED: &str = "cancelled";
 /// Lines are written when so many wait, or when the last were written so long ago: a process that is killed loses no more.
 const BUFFER_LINES: usize = 256;
 const BUFFER_TIME: Duration = Duration::from_millis(500);
+/// So many wait at most while the log cannot be written; further ones are only counted.
+const WAITING_AT_MOST: usize = 64 * 1024;
 /// No line of ours is longer.
 const LINE_BYTES_AT_MOST: u64 = 16 * 1024;
 
@@ -49,7 +60,7 @@ pub struct AuditLine {
     pub resource: String,
     /// The request's id, where there was a reply.
     pub request_id: Option<String>,
-    /// `requested`, `ok`, or the cloud's code.
+    /// `requested`, `ok`, `cancelled`, or the cloud's code.
     pub result: String,
     /// The hash of the line before.
     pub previous: String,
@@ -75,23 +86,36 @@ struct Tail {
     len: u64,
     hash: String,
     waiting: Vec<AuditLine>,
+    /// Lines that were not kept because too many waited.
+    lost: u64,
+    /// Calls that read and have not ended, by their numbers.
+    under_way: BTreeMap<u64, AuditLine>,
+    next_number: u64,
     written: Instant,
-    /// Set when writing failed once; it is said once.
+    /// Set while writing fails; that is said once.
     failed: bool,
 }
 
 impl AuditLog {
-    /// Opens or makes the log at `path`, for its owner alone.
+    /// Opens or makes the log at `path`, for its owner alone: one that others may read or write is closed to them.
     ///
     /// # Errors
     /// What the operating system says.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+        let found = file.metadata()?;
+        // A pipe or a device that was put there is not ours to close.
+        if found.is_file() && found.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
         let tail = Tail {
             file,
             len: 0,
             hash: GENESIS.to_owned(),
             waiting: Vec::new(),
+            lost: 0,
+            under_way: BTreeMap::new(),
+            next_number: 0,
             written: Instant::now(),
             failed: false,
         };
@@ -104,12 +128,27 @@ impl AuditLog {
         &self.path
     }
 
-    /// Appends a line of a call that reads data; it may wait for others.
-    pub fn data(&self, place: &Place, operation: &str, resource: String, id: Option<String>, result: &str) {
-        let line = self.line(place, operation, resource, id, result);
+    /// A call that reads data begins. Its line is appended when it ends, whichever way; it may wait for others.
+    #[must_use]
+    pub fn begin_data(self: &Arc<Self>, place: &Place, operation: &str, resource: String) -> DataCall {
+        let line = self.line(place, operation, resource, None, CANCELLED);
         let mut tail = self.lock();
-        tail.waiting.push(line);
-        if tail.waiting.len() >= BUFFER_LINES || tail.written.elapsed() >= BUFFER_TIME {
+        let number = tail.next_number;
+        tail.next_number = number.wrapping_add(1);
+        tail.under_way.insert(number, line);
+        DataCall { log: Arc::clone(self), number }
+    }
+
+    fn end_data(&self, number: u64, id: Option<String>, result: &str) {
+        let mut tail = self.lock();
+        // Where it was concluded already nothing more is said of it.
+        let Some(mut line) = tail.under_way.remove(&number) else { return };
+        line.time = self.clock.now().to_string();
+        line.request_id = id;
+        result.clone_into(&mut line.result);
+        tail.keep(line);
+        let is_much = tail.waiting.len() >= BUFFER_LINES && !tail.failed;
+        if is_much || tail.written.elapsed() >= BUFFER_TIME {
             tail.write_or_warn(&self.path);
         }
     }
@@ -128,7 +167,7 @@ impl AuditLog {
     ) -> io::Result<()> {
         let line = self.line(place, operation, resource, id, result);
         let mut tail = self.lock();
-        tail.waiting.push(line);
+        tail.keep(line);
         tail.write()
     }
 
@@ -138,6 +177,16 @@ impl AuditLog {
     /// What the operating system says.
     pub fn flush(&self) -> io::Result<()> {
         self.lock().write()
+    }
+
+    /// Says of the calls that read and are under way still that nobody waits for them, and writes what waits.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn conclude(&self) -> io::Result<()> {
+        let mut tail = self.lock();
+        tail.give_up(&self.clock.now().to_string());
+        tail.write()
     }
 
     fn line(
@@ -165,6 +214,26 @@ impl AuditLog {
     }
 }
 
+/// A call that reads, from its beginning to its end. Dropped before, it has a line that says so.
+pub struct DataCall {
+    log: Arc<AuditLog>,
+    number: u64,
+}
+
+impl DataCall {
+    /// It was answered, or failed with the code `result`.
+    pub fn end(self, id: Option<String>, result: &str) {
+        self.log.end_data(self.number, id, result);
+    }
+}
+
+impl Drop for DataCall {
+    fn drop(&mut self) {
+        // After its end it is under way no more, and this says nothing.
+        self.log.end_data(self.number, None, CANCELLED);
+    }
+}
+
 impl Drop for AuditLog {
     fn drop(&mut self) {
         self.lock().write_or_warn(&self.path);
@@ -172,10 +241,26 @@ impl Drop for AuditLog {
 }
 
 impl Tail {
+    fn keep(&mut self, line: AuditLine) {
+        if self.waiting.len() < WAITING_AT_MOST {
+            self.waiting.push(line);
+        } else {
+            self.lost = self.lost.saturating_add(1);
+        }
+    }
+
+    fn give_up(&mut self, now: &str) {
+        for (_, mut line) in std::mem::take(&mut self.under_way) {
+            now.clone_into(&mut line.time);
+            self.keep(line);
+        }
+    }
+
     fn write_or_warn(&mut self, path: &Path) {
-        if let Err(error) = self.write()
-            && !std::mem::replace(&mut self.failed, true)
-        {
+        let Err(error) = self.write() else { return };
+        // Not again with the next line.
+        self.written = Instant::now();
+        if !std::mem::replace(&mut self.failed, true) {
             tracing::error!(path = %path.display(), %error, "the audit log cannot be written");
         }
     }
@@ -200,31 +285,38 @@ impl Tail {
             if last.torn {
                 text.push(b'\n');
                 let now = self.waiting.first().map(|line| line.time.clone()).unwrap_or_default();
-                hash = chain(&mut text, &resumed(now), &hash)?;
+                let said = of_the_log(now, RESUMED, "the line above was torn".to_owned());
+                hash = chain(&mut text, &said, &hash)?;
             }
         }
         for line in &self.waiting {
             hash = chain(&mut text, line, &hash)?;
+        }
+        if let (1.., Some(last)) = (self.lost, self.waiting.last()) {
+            let said = format!("{} lines could not be written", self.lost);
+            hash = chain(&mut text, &of_the_log(last.time.clone(), LOST, said), &hash)?;
         }
         let end = self.file.seek(SeekFrom::End(0))?;
         self.file.write_all(&text)?;
         self.len = end.saturating_add(u64::try_from(text.len()).unwrap_or(0));
         self.hash = hash;
         self.waiting.clear();
+        (self.lost, self.failed) = (0, false);
         self.written = Instant::now();
         Ok(())
     }
 }
 
-fn resumed(time: String) -> AuditLine {
+/// A line about the log itself.
+fn of_the_log(time: String, operation: &str, result: String) -> AuditLine {
     AuditLine {
         time,
         account: String::new(),
         region: String::new(),
-        operation: RESUMED.to_owned(),
+        operation: operation.to_owned(),
         resource: String::new(),
         request_id: None,
-        result: "the line above was torn".to_owned(),
+        result,
         previous: String::new(),
     }
 }
@@ -288,12 +380,17 @@ pub enum BrokenLog {
     },
 }
 
-/// Checks every line of the log at `path`.
+/// Checks every line that the log at `path` has when this begins; it may be written to meanwhile.
 ///
 /// # Errors
 /// [`BrokenLog`] with the first line that does not follow from those before it.
 pub fn verify(path: &Path) -> Result<Verified, BrokenLog> {
-    let mut reader = BufReader::new(File::open(path)?);
+    let file = File::open(path)?;
+    // While nobody writes its end is that of a line.
+    flock(&file, FlockOperation::LockShared).map_err(io::Error::from)?;
+    let len = file.metadata()?.len();
+    flock(&file, FlockOperation::Unlock).map_err(io::Error::from)?;
+    let mut reader = BufReader::new(file.take(len));
     let mut so_far = Verified { lines: 0, torn: 0, last_hash: GENESIS.to_owned() };
     let mut torn_at = None;
     let mut number = 0_u64;
@@ -328,123 +425,5 @@ pub fn verify(path: &Path) -> Result<Verified, BrokenLog> {
     match torn_at {
         Some(line) => Err(BrokenLog::Line { line }),
         None => Ok(so_far),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::clock::SystemClock;
-
-    fn place() -> Place {
-        Place { account: "111122223333".to_owned(), region: "eu-west-3".to_owned() }
-    }
-
-    fn log(path: &Path) -> AuditLog {
-        AuditLog::open(path, Arc::new(SystemClock)).unwrap()
-    }
-
-    fn get(log: &AuditLog, block: u32) {
-        let id = Some(format!("request-{block}"));
-        log.data(&place(), "ebs:GetSnapshotBlock", format!("snap-1#{block}"), id, "ok");
-    }
-
-    #[test]
-    fn lines_hold_together_and_belong_to_their_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        for _ in 0..2 {
-            let log = log(&path);
-            (0..600).for_each(|block| get(&log, block));
-            log.change(&place(), "ec2:DeleteSnapshot", "snap-1".into(), None, "requested").unwrap();
-        }
-        let verified = verify(&path).unwrap();
-        assert_eq!((verified.lines, verified.torn), (1202, 0));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        // The hash is what another tool computes over the line without it.
-        let text = std::fs::read_to_string(&path).unwrap();
-        let first = text.lines().next().unwrap();
-        let (body, hash) = first.split_once(r#","hash":""#).unwrap();
-        let mut sum = std::process::Command::new("sha256sum")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        sum.stdin.take().unwrap().write_all(format!("{body}}}").as_bytes()).unwrap();
-        let said = String::from_utf8(sum.wait_with_output().unwrap().stdout).unwrap();
-        assert_eq!(said.split(' ').next(), hash.strip_suffix("\"}"));
-    }
-
-    #[test]
-    fn a_line_that_is_changed_left_out_moved_or_added_to_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        let writer = log(&path);
-        (0..10).for_each(|block| get(&writer, block));
-        drop(writer);
-        let text = std::fs::read_to_string(&path).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        let broken_at = |lines: &[String]| {
-            std::fs::write(&path, lines.join("\n") + "\n").unwrap();
-            match verify(&path) {
-                Err(BrokenLog::Line { line }) => line,
-                other => panic!("{other:?}"),
-            }
-        };
-        let owned: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-        let mut changed = owned.clone();
-        changed[4] = changed[4].replace("\"ok\"", "\"no\"");
-        assert_eq!(broken_at(&changed), 5);
-        let mut left_out = owned.clone();
-        left_out.remove(4);
-        assert_eq!(broken_at(&left_out), 5);
-        let mut moved = owned.clone();
-        moved.swap(4, 5);
-        assert_eq!(broken_at(&moved), 5);
-        let mut added = owned.clone();
-        added[4] = added[4].replacen('{', "{\"time\":\"\",", 1);
-        assert_eq!(broken_at(&added), 5);
-        let mut torn = owned;
-        torn[4].truncate(20);
-        assert_eq!(broken_at(&torn), 5);
-    }
-
-    #[test]
-    fn a_torn_line_is_said_and_the_log_goes_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        let first = log(&path);
-        (0..3).for_each(|block| get(&first, block));
-        drop(first);
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.truncate(bytes.len() - 40);
-        std::fs::write(&path, &bytes).unwrap();
-        let second = log(&path);
-        get(&second, 9);
-        drop(second);
-        let verified = verify(&path).unwrap();
-        assert_eq!((verified.lines, verified.torn), (4, 1));
-    }
-
-    #[test]
-    fn several_writers_share_one_log() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit.jsonl");
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    let log = log(&path);
-                    for block in 0..1000 {
-                        get(&log, block);
-                        if block % 100 == 0 {
-                            log.change(&place(), "ec2:Test", "x".into(), None, "ok").unwrap();
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(verify(&path).unwrap().lines, 4040);
     }
 }
