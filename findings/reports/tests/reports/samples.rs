@@ -2,9 +2,9 @@
 
 use stillframe_model::{
     CloudCalls, CloudCost, CloudLimits, CloudUse, Coverage, CoverageKind, DataLocality, DiskText, Evidence,
-    Finding, FindingKind, FingerprintKey, Io, Kernel, KeyId, Label, Location, Machine, OperatingSystem,
-    Package, PackageKind, PathView, Purl, REPORT_SCHEMA, Reason, Report, RowFault, Rule, Scan, Scanner,
-    Severity, SnapshotFate, SnapshotReceipt, State, Status, Tool, Value, VolumeFacts,
+    Finding, FindingKind, FingerprintKey, Io, Isolation, Kernel, KeyId, Label, Location, Machine,
+    OperatingSystem, Package, PackageKind, PathView, Purl, REPORT_SCHEMA, Reason, Report, RowFault, Rule,
+    Scan, Scanner, Severity, SnapshotFate, SnapshotReceipt, State, Status, Tool, Value, VolumeFacts,
 };
 
 pub(crate) const SCAN_ID: &str = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
@@ -34,6 +34,13 @@ pub(crate) fn empty() -> Report {
             fingerprint_key_id: KeyId::try_from("0123456789abcdef".to_owned()).unwrap(),
             user_paths_masked: true,
             complete: true,
+            isolation: Some(Isolation {
+                kernel: DiskText::new("6.1.0-18-amd64"),
+                landlock_abi: Some(2),
+                seccomp: true,
+                memory_locked: false,
+                deaths: 0,
+            }),
         },
         machine: Machine::default(),
         coverage: vec![],
@@ -174,6 +181,7 @@ pub(crate) fn incomplete() -> Report {
     let mut report = complete();
     report.machine.hostname = Some(DiskText::new("db-eu-west-3"));
     report.scan.complete = false;
+    report.scan.isolation.as_mut().unwrap().landlock_abi = None;
     let root = report.coverage.iter_mut().find(|row| row.facts.entries == Some(66_497)).unwrap();
     root.status = Status::Partial;
     root.reason = Some(Reason::counted(14, "entry", "entries", " could not be read"));
@@ -235,6 +243,7 @@ pub(crate) fn incomplete() -> Report {
 /// Everything that a disk names, named by somebody who means harm.
 pub(crate) fn hostile() -> Report {
     let mut report = incomplete();
+    report.scan.isolation = None;
     let names = hostile_names();
     report.machine.hostname = Some(DiskText::new(&names[0]));
     let os = report.machine.os.as_mut().unwrap();

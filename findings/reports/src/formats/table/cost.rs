@@ -3,7 +3,7 @@
 //! Of images it says what was read. Of a cloud's disks it says what was asked of the cloud, since only that is paid: a
 //! block that was never written is known to be empty from a list, and one that was read before is not asked for again.
 
-use stillframe_model::{CloudCalls, CloudCost, CloudLimits, CloudUse, DataLocality, Report};
+use stillframe_model::{CloudCalls, CloudCost, CloudLimits, CloudUse, DataLocality, Isolation, Report};
 
 use super::numbers::{counted, dollars, duration, size};
 use super::page::{Lead, Page, SEPARATOR, Style, Text};
@@ -16,6 +16,7 @@ pub(super) fn section(page: &mut Page, report: &Report, options: &Options) {
         Some(cloud) => of_cloud(page, report, cloud, options),
         None => of_images(page, report),
     }
+    page.paragraph(Lead::indent(2), &Text::new().dim(confinement(report.scan.isolation.as_ref())));
     let scan = &report.scan;
     let identity = [
         format!("{}\u{a0}{}", scan.tool.name, scan.tool.version),
@@ -55,6 +56,21 @@ fn of_cloud(page: &mut Page, report: &Report, cloud: &CloudUse, options: &Option
     let walked = [counted(io.entries, "entry", "entries"), took(report)];
     line(page, walked.map(|words| Text::new().plain(words)), Style::Plain);
     line(page, place(cloud), Style::Plain);
+}
+
+/// What the process that read the disks could not get out of.
+fn confinement(isolation: Option<&Isolation>) -> String {
+    let Some(isolation) = isolation else {
+        return "read without a confined process".to_owned();
+    };
+    match (isolation.landlock_abi, isolation.seccomp) {
+        (Some(version), true) => format!("read by a confined process: Landlock\u{a0}{version}, seccomp"),
+        (Some(version), false) => {
+            format!("read by a process confined by Landlock\u{a0}{version}, not by seccomp")
+        }
+        (None, true) => "read by a process confined by seccomp, not by Landlock".to_owned(),
+        (None, false) => "read by a process of its own that this kernel could not confine".to_owned(),
+    }
 }
 
 fn line(page: &mut Page, parts: impl IntoIterator<Item = Text>, separator: Style) {
