@@ -60,7 +60,9 @@ fn ask(address: SocketAddr, path: &str) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, STEP_TIMEOUT).ok()?;
     stream.set_read_timeout(Some(STEP_TIMEOUT)).ok()?;
     stream.set_write_timeout(Some(STEP_TIMEOUT)).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n").ok()?;
+    // In one piece: whoever answers after the first piece and closes resets the connection at the second.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
     let (mut reply, mut part) = (Vec::new(), [0; 8_192]);
     loop {
         let len = stream.read(&mut part).ok()?;
