@@ -12,7 +12,7 @@ pub mod calls;
 mod landlocked;
 mod limits;
 
-pub use limits::Limits;
+pub use limits::{Limits, Parent};
 
 /// What the kernel enforces on this process from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The parent has ended.
+    #[error("the parent has ended")]
+    Orphan,
     /// There are other threads, which would not be restricted.
     #[error("the process has more than one thread")]
     Threads,
@@ -56,11 +59,12 @@ pub enum Error {
     Seccomp(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Confines this process, all its threads and those to come. To be called while it has one thread.
+/// Confines this process, all its threads and those to come. To be called while it has one thread. `parent` is the parent
+/// that this process had when it began: it ends with that one.
 ///
 /// # Errors
 /// [`Error`] where the kernel refuses what it has, or there are other threads. What it has not is left out, and told by [`Enforced`].
-pub fn confine(limits: &Limits) -> Result<Enforced, Error> {
+pub fn confine(limits: &Limits, parent: Parent) -> Result<Enforced, Error> {
     // Landlock restricts this thread and those that it starts: another would be free.
     let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
     if threads.map_err(|source| Error::Attribute { what: "the list of threads", source })? > 1 {
@@ -68,7 +72,7 @@ pub fn confine(limits: &Limits) -> Result<Enforced, Error> {
     }
     // Looked at while files can still be opened.
     let can_filter = calls::is_available();
-    limits::die_with_parent()?;
+    limits::die_with_parent(parent)?;
     limits::set(limits)?;
     let memory_locked = limits::lock_memory();
     limits::hide_memory()?;

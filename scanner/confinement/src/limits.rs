@@ -2,7 +2,7 @@
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, set_dumpable_behavior,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_dumpable_behavior,
     set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::set_no_new_privs;
@@ -37,10 +37,23 @@ pub(crate) fn set(limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-/// The kernel ends this process when the thread that started it ends.
-pub(crate) fn die_with_parent() -> Result<(), Error> {
+/// The process that started this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parent(Option<Pid>);
+
+impl Parent {
+    /// The one that it has now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(getppid())
+    }
+}
+
+/// The kernel ends this process when the thread that started it ends. One that has ended before gives no signal.
+pub(crate) fn die_with_parent(parent: Parent) -> Result<(), Error> {
     set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| attribute("the signal of the parent's end", error))
+        .map_err(|error| attribute("the signal of the parent's end", error))?;
+    if Parent::now() == parent { Ok(()) } else { Err(Error::Orphan) }
 }
 
 /// No privileges by any file; no core dump, no reading of this process's memory by others of its user.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use stillframe_block::{BlockCache, BlockSource, FileSource};
 use stillframe_channel::{ChannelSource, Lanes};
-use stillframe_confinement::{Limits, close_inherited, confine};
+use stillframe_confinement::{Limits, Parent, close_inherited, confine};
 
 use super::message::{DiskOrder, Done, Job, Message, Order, scan_options};
 use super::{descriptors, frame, log};
@@ -94,6 +94,8 @@ pub fn worker(behaviour: &Behaviour<'_>) -> ExitCode {
 }
 
 fn begin(behaviour: &Behaviour<'_>) -> io::Result<()> {
+    // Before the order comes: a parent that ends after it must not leave this process behind.
+    let parent = Parent::now();
     close_inherited().map_err(io::Error::other)?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let order = read_order(&control)?;
@@ -109,7 +111,7 @@ fn begin(behaviour: &Behaviour<'_>) -> io::Result<()> {
             .unwrap_or(0)
             .saturating_add(SPARE_DESCRIPTORS),
     };
-    match confine(&limits) {
+    match confine(&limits, parent) {
         Ok(enforced) => speaker.say(&Message::Confined {
             landlock_abi: enforced.landlock_abi,
             seccomp: enforced.seccomp,

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use stillframe_model::escape_path;
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -34,17 +35,14 @@ pub(super) fn wanted() -> u8 {
 
 /// Logs a line of the worker: bounded, and without what could draw on a terminal.
 pub(super) fn relay(level: u8, line: &str) {
-    let line: String = line.trim_end().chars().take(MAX_CHARS).flat_map(shown).collect();
+    let line: String = line.trim_end().chars().take(MAX_CHARS).collect();
+    let line = escape_path(line.as_bytes());
     match level {
         0 | 1 => tracing::error!(target: "stillframe", "reader: {line}"),
         2 => tracing::warn!(target: "stillframe", "reader: {line}"),
         3 => tracing::info!(target: "stillframe", "reader: {line}"),
         _ => tracing::debug!(target: "stillframe", "reader: {line}"),
     }
-}
-
-fn shown(character: char) -> Vec<char> {
-    if character.is_control() { character.escape_unicode().collect() } else { vec![character] }
 }
 
 /// Sends what this process logs to its parent, up to `level`.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use stillframe_block::{BlockSource, Budget, MemorySource};
 use stillframe_channel::serve;
+use stillframe_model::DiskText;
 
 use super::child::WORD;
 use super::death::Death;
@@ -68,7 +69,17 @@ pub(super) fn run(
     let mut kept = Kept::default();
     loop {
         kept.begin();
-        let mut worker = Running::start(targets, job, budget, supervision, &kept)?;
+        let mut worker = match Running::start(supervision) {
+            Ok(worker) => worker,
+            // Another process was there before: what it died of must not make this one parse.
+            Err(_) if kept.deaths > 0 => {
+                let confined = ConfinedBy::default();
+                return Ok(Ended { started, done: Err(Death::NoAnswer), kept, confined });
+            }
+            Err(error) => return Err(error),
+        };
+        // Where it takes no order it has ended, or does not read: both are seen below.
+        let _ = worker.order(targets, job, budget, supervision, &kept);
         let ended = worker.watch(&mut kept, targets, budget, supervision, out);
         let confined = worker.confined;
         let death = match ended {
@@ -110,16 +121,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(
-        targets: &[Target],
-        job: &Job,
-        budget: Budget,
-        supervision: &Supervision<'_>,
-        kept: &Kept,
-    ) -> Result<Self, IsolationError> {
+    fn start(supervision: &Supervision<'_>) -> Result<Self, IsolationError> {
         let begin = || -> io::Result<Self> {
             let (control, theirs) = UnixStream::pair()?;
             let mut process = Command::new("/proc/self/exe")
+                // What a list of processes shows.
+                .arg0("stillframe-reader")
                 .arg(WORD)
                 .args(&supervision.worker.arguments)
                 .env_clear()
@@ -137,16 +144,14 @@ impl Running {
                     said
                 })
             });
-            let mut running = Self {
+            Ok(Self {
                 process: Some(process),
                 control,
                 lanes: Vec::new(),
                 misuse: Arc::default(),
                 last_words,
                 confined: ConfinedBy::default(),
-            };
-            running.order(targets, job, budget, supervision, kept)?;
-            Ok(running)
+            })
         };
         begin().map_err(IsolationError::Start)
     }
@@ -179,6 +184,8 @@ impl Running {
             log_level: log::wanted(),
             before: kept.before.clone(),
         };
+        // Whoever does not read is not waited for.
+        self.control.set_write_timeout(Some(supervision.worker.silence))?;
         frame::write(&mut &self.control, &order)?;
         let mut theirs = Vec::new();
         for _ in 0..lanes {
@@ -361,10 +368,11 @@ fn accepted(done: Done, disks: usize) -> Result<Done, Death> {
 
 /// Shows how far the worker says it is. What reading elsewhere costs is measured here.
 fn show(supervision: &Supervision<'_>, targets: &[Target], stage: String, counts: [u64; 3], bytes: u64) {
-    let stage: String = stage.chars().filter(|character| !character.is_control()).take(120).collect();
-    match stage.strip_prefix("reading ") {
+    // Escaped and cut, as every text that this process did not make.
+    let stage = DiskText::new(&stage);
+    match stage.as_str().strip_prefix("reading ") {
         Some(what) => supervision.progress.set_reading(what),
-        None => supervision.progress.set_stage(stage),
+        None => supervision.progress.set_stage(stage.as_str().to_owned()),
     }
     supervision.progress.set_counts(counts);
     if targets.iter().all(|target| matches!(target.bytes, Bytes::File(_))) {
