@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -160,6 +160,18 @@ pub struct SnapshotRow {
     pub gone: Option<Timestamp>,
 }
 
+impl StateError {
+    /// Whether another process has the store just now.
+    fn is_busy(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
+    }
+}
+
+/// How long another process is waited for.
+const BUSY: Duration = Duration::from_secs(10);
+
 impl StateStore {
     /// Opens the store at `path`, and makes it where it is missing: mode 0600 in a folder of mode 0700.
     ///
@@ -176,8 +188,15 @@ impl StateStore {
         file.set_permissions(Permissions::from_mode(0o600)).map_err(unwritable)?;
         drop(file);
         let mut connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_secs(10))?;
-        prepare(&mut connection, path)?;
+        connection.busy_timeout(BUSY)?;
+        // Changing the journal's mode, SQLite does not wait for others that do the same: several processes may begin at once.
+        let begun = Instant::now();
+        while let Err(error) = prepare(&mut connection, path) {
+            if !error.is_busy() || begun.elapsed() > BUSY {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(Self { connection: Mutex::new(connection), path: path.to_owned() })
     }
 
@@ -371,10 +390,11 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StateError> {
     let check: Result<String, _> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
     match check {
         Ok(word) if word == "ok" => {}
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
-            return Err(error.into());
+        Err(error) => {
+            let error = StateError::from(error);
+            return Err(if error.is_busy() { error } else { damaged() });
         }
-        _ => return Err(damaged()),
+        Ok(_) => return Err(damaged()),
     }
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     // Looked at before anything is changed: a newer store is left as it is, its journal's mode too.
@@ -480,6 +500,23 @@ mod tests {
             completed: None,
             deleted: None,
             gone: None,
+        }
+    }
+
+    #[test]
+    fn many_may_make_it_at_once() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("stillframe/state.db");
+            let barrier = std::sync::Barrier::new(6);
+            std::thread::scope(|scope| {
+                for _ in 0..6 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        StateStore::open(&path).unwrap();
+                    });
+                }
+            });
         }
     }
 
