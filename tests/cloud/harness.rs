@@ -263,7 +263,7 @@ pub fn policy(arguments: &[&str]) -> Policy {
     static PRINTED: Mutex<BTreeMap<String, Policy>> = Mutex::new(BTreeMap::new());
     let mut printed = PRINTED.lock().unwrap();
     let print = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stillframe"));
+        let mut command = Command::new(crate::PROGRAM);
         let run =
             Run(command.env_clear().args(["aws", "policy", "--quiet"]).args(arguments).output().unwrap());
         assert_eq!((run.code(), run.err()), (0, String::new()));
