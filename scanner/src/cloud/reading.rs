@@ -127,6 +127,7 @@ fn scan_apart(
 /// The sources as disks for another process.
 pub(super) fn targets(sources: &[(Target, Arc<EbsSource>)]) -> Vec<isolation::Target> {
     let target = |(target, source): &(Target, Arc<EbsSource>)| isolation::Target {
+        number: target.disk,
         label: target.label.clone(),
         bytes: Bytes::Here(source.clone()),
     };

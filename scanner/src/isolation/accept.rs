@@ -21,15 +21,15 @@ const MAX_NAMES: usize = 1000;
 /// A package URL, in bytes: each of its texts is at most 255 characters, percent-encoded.
 const MAX_PURL_BYTES: usize = 16 * 1024;
 
-/// Whether `name` is `disk0`, or lies on it (`disk0/p1`), for one of so many disks.
-pub(super) fn is_of_disks(name: &str, disks: usize) -> bool {
+/// Whether `name` is `disk0`, or lies on it (`disk0/p1`), for one of the disks with these numbers.
+pub(super) fn is_of_disks(name: &str, disks: &[u32]) -> bool {
     let disk = name.split('/').next().unwrap_or(name);
     let number = disk.strip_prefix("disk").filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-    number.and_then(|number| number.parse::<usize>().ok()).is_some_and(|number| number < disks)
+    number.and_then(|number| number.parse::<u32>().ok()).is_some_and(|number| disks.contains(&number))
 }
 
 /// A row as a worker may tell it.
-pub(super) fn row(mut row: Coverage, disks: usize) -> Result<Coverage, Death> {
+pub(super) fn row(mut row: Coverage, disks: &[u32]) -> Result<Coverage, Death> {
     let is_on_disk = matches!(
         row.kind,
         CoverageKind::Disk | CoverageKind::Partition | CoverageKind::Filesystem | CoverageKind::Unallocated
@@ -44,7 +44,7 @@ pub(super) fn row(mut row: Coverage, disks: usize) -> Result<Coverage, Death> {
 }
 
 /// The report as far as it is the worker's to make: what it says of the scan, of snapshots and of the cloud is the parent's.
-pub(super) fn of_worker(mut report: Report, disks: usize) -> Result<Report, Death> {
+pub(super) fn of_worker(mut report: Report, disks: &[u32]) -> Result<Report, Death> {
     if !report.snapshots.is_empty() || report.cloud.is_some() {
         return Err(Death::Forgery("it spoke of snapshots, of which it knows nothing"));
     }
@@ -128,7 +128,7 @@ pub(super) fn report(ended: Ended, targets: &[Target], options: &ScanOptions) ->
         deaths: ended.kept.deaths,
     });
     let cause = death.map_or("it did not say that it was", Death::words);
-    rows.extend(untold(&report.coverage, &rows, targets.len(), cause));
+    rows.extend(untold(&report.coverage, &rows, targets, cause));
     rows.extend(unsearched(&report.coverage, &rows, options));
     add_rows(&mut report, rows);
     label(&mut report.coverage, targets);
@@ -137,12 +137,12 @@ pub(super) fn report(ended: Ended, targets: &[Target], options: &ScanOptions) ->
 }
 
 /// A row for each disk that no row is about: whoever says nothing of a disk has not read it.
-fn untold(told: &[Coverage], more: &[Coverage], disks: usize, cause: &'static str) -> Vec<Coverage> {
+fn untold(told: &[Coverage], more: &[Coverage], targets: &[Target], cause: &'static str) -> Vec<Coverage> {
     let is_told = |name: &str| {
         let is_of = |row: &Coverage| row.name.as_str().split('/').next() == Some(name);
         told.iter().chain(more).any(is_of)
     };
-    let names = (0..disks).map(|number| format!("disk{number}")).filter(|name| !is_told(name));
+    let names = targets.iter().map(|target| format!("disk{}", target.number)).filter(|name| !is_told(name));
     let reason = Reason::because("it was not read", cause);
     names.map(|name| Coverage::unread(CoverageKind::Disk, &*name, Status::Failed, reason.clone())).collect()
 }
@@ -176,7 +176,7 @@ pub(super) fn rows(ended: Ended, targets: &[Target]) -> Vec<Coverage> {
     };
     rows.extend(ended.kept.dead);
     let cause = death.map_or("it did not say that it was", Death::words);
-    rows.extend(untold(&rows, &[], targets.len(), cause));
+    rows.extend(untold(&rows, &[], targets, cause));
     crate::scan::order(&mut rows);
     label(&mut rows, targets);
     rows
@@ -185,8 +185,8 @@ pub(super) fn rows(ended: Ended, targets: &[Target]) -> Vec<Coverage> {
 /// What the disks are called is not the worker's to say.
 fn label(rows: &mut [Coverage], targets: &[Target]) {
     for row in rows.iter_mut().filter(|row| row.kind == CoverageKind::Disk) {
-        let number = row.name.as_str().strip_prefix("disk").and_then(|number| number.parse::<usize>().ok());
-        let target = number.and_then(|number| targets.get(number));
+        let number = row.name.as_str().strip_prefix("disk").and_then(|number| number.parse::<u32>().ok());
+        let target = targets.iter().find(|target| Some(target.number) == number);
         row.facts.label = target.map(|target| DiskText::new(&target.label));
     }
 }

@@ -16,7 +16,7 @@ use stillframe_block::{BlockCache, BlockSource, FileSource};
 use stillframe_channel::{ChannelSource, Lanes};
 use stillframe_confinement::{Limits, Parent, close_inherited, confine};
 
-use super::message::{DiskOrder, Done, Job, Message, Order, scan_options};
+use super::message::{Done, Job, Message, Order, ReadBy, scan_options};
 use super::{descriptors, frame, log};
 use crate::Disk;
 use crate::files::{FilesOptions, files_on};
@@ -99,7 +99,7 @@ fn begin(behaviour: &Behaviour<'_>) -> io::Result<()> {
     close_inherited().map_err(io::Error::other)?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let order = read_order(&control)?;
-    let files = order.disks.iter().filter(|disk| matches!(disk, DiskOrder::File)).count();
+    let files = order.disks.iter().filter(|disk| disk.read_by == ReadBy::File).count();
     let mut descriptors = descriptors::receive(&control, files.saturating_add(order.lanes))?;
     let lanes: Vec<UnixStream> = descriptors.split_off(files).into_iter().map(UnixStream::from).collect();
     let speaker = Arc::new(Speaker(Mutex::new(control.try_clone()?)));
@@ -159,18 +159,18 @@ fn disks(order: &Order, files: Vec<OwnedFd>, lanes: Vec<UnixStream>) -> io::Resu
     let lanes = Lanes::new(lanes);
     let mut files = files.into_iter();
     let mut disks = Vec::new();
-    for (number, disk) in (0_u16..).zip(&order.disks) {
-        let source: Arc<dyn BlockSource> = match *disk {
-            DiskOrder::File => {
+    for (place, disk) in (0_u16..).zip(&order.disks) {
+        let source: Arc<dyn BlockSource> = match disk.read_by {
+            ReadBy::File => {
                 let file = files.next().ok_or(io::ErrorKind::UnexpectedEof)?;
                 Arc::new(FileSource::from_descriptor(file)?)
             }
-            DiskOrder::Lane { len_bytes, wants_hints } => {
-                Arc::new(ChannelSource::new(lanes.clone(), number, len_bytes, wants_hints))
+            ReadBy::Lane { len_bytes, wants_hints } => {
+                Arc::new(ChannelSource::new(lanes.clone(), place, len_bytes, wants_hints))
             }
         };
         // What the disk is called is the parent's to say.
-        disks.push(Disk::new(number.into(), String::new(), source, &cache));
+        disks.push(Disk::new(disk.number, String::new(), source, &cache));
     }
     Ok(disks)
 }

@@ -47,7 +47,7 @@ impl Kept {
     }
 
     /// Takes what a worker tells of its work; `disks` is how many it was given. Other messages are not for here.
-    pub(super) fn take(&mut self, message: Message, disks: usize) -> Result<(), Death> {
+    pub(super) fn take(&mut self, message: Message, disks: &[u32]) -> Result<(), Death> {
         match message {
             Message::Step(step) => self.take_step(step, disks)?,
             Message::Met { volumes, coverage } => {
@@ -90,7 +90,7 @@ impl Kept {
         Ok(())
     }
 
-    fn take_step(&mut self, step: StepTold, disks: usize) -> Result<(), Death> {
+    fn take_step(&mut self, step: StepTold, disks: &[u32]) -> Result<(), Death> {
         // What is dead or was read is not among those that were met.
         let is_known = match &step {
             StepTold::Look(disk) => {
@@ -115,7 +115,7 @@ impl Kept {
         Ok(())
     }
 
-    fn of_met(&self, row: Coverage, disks: usize) -> Result<Coverage, Death> {
+    fn of_met(&self, row: Coverage, disks: &[u32]) -> Result<Coverage, Death> {
         let row = accept::row(row, disks)?;
         match row.kind == CoverageKind::Filesystem && self.met.contains_key(row.name.as_str()) {
             true => Ok(row),

@@ -30,9 +30,17 @@ pub(super) struct Order {
     pub(super) before: Findings,
 }
 
-/// A disk, by its place in the list.
+/// A disk. Lanes know it by its place in the list.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) enum DiskOrder {
+pub(super) struct DiskOrder {
+    /// Which of the machine's disks it is.
+    pub(super) number: u32,
+    pub(super) read_by: ReadBy,
+}
+
+/// Who reads its bytes, and from where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ReadBy {
     File,
     Lane { len_bytes: u64, wants_hints: bool },
 }

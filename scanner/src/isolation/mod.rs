@@ -53,6 +53,8 @@ pub enum Sandbox {
 
 /// A disk to be parsed by another process.
 pub struct Target {
+    /// Which of the machine's disks it is. Others may be missing, which nobody could open.
+    pub number: u32,
     /// The image's file name, or the snapshot's id. The process that parses does not hear of it.
     pub label: String,
     /// Its bytes.
@@ -73,25 +75,25 @@ impl Target {
     /// # Errors
     /// [`OpenError`] for the first that cannot be opened.
     pub fn open_all(paths: &[impl AsRef<Path>]) -> Result<Vec<Self>, OpenError> {
-        let open = |path: &Path| {
+        let open = |number: u32, path: &Path| {
             let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            Ok(Self { label, bytes: Bytes::File(Arc::new(FileSource::open(path)?)) })
+            Ok(Self { number, label, bytes: Bytes::File(Arc::new(FileSource::open(path)?)) })
         };
-        paths.iter().map(|path| open(path.as_ref())).collect()
+        (0..).zip(paths).map(|(number, path)| open(number, path.as_ref())).collect()
     }
 
     /// The disks to parse in this process.
     #[must_use]
     pub fn disks(targets: &[Self], cache_bytes: u64) -> Vec<Disk> {
         let cache = BlockCache::new(cache_bytes);
-        let disk = |(number, target): (u32, &Self)| {
+        let disk = |target: &Self| {
             let source: Arc<dyn BlockSource> = match &target.bytes {
                 Bytes::File(file) => file.clone(),
                 Bytes::Here(source) => source.clone(),
             };
-            Disk::new(number, target.label.clone(), source, &cache)
+            Disk::new(target.number, target.label.clone(), source, &cache)
         };
-        (0..).zip(targets).map(disk).collect()
+        targets.iter().map(disk).collect()
     }
 }
 

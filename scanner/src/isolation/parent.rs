@@ -18,7 +18,7 @@ use super::child::WORD;
 use super::death::Death;
 use super::frame::{self, FrameError, Messages};
 use super::keep::Kept;
-use super::message::{DiskOrder, Done, Job, Message, Order};
+use super::message::{DiskOrder, Done, Job, Message, Order, ReadBy};
 use super::{Bytes, IsolationError, Sandbox, Supervision, Target, accept, descriptors, log};
 use crate::progress::Measured;
 
@@ -230,6 +230,7 @@ impl Running {
         let mut messages = Messages::new(control);
         let mut clock = Clock::new(budget, supervision);
         let mut traffic = Traffic::default();
+        let disks: Vec<u32> = targets.iter().map(|target| target.number).collect();
         loop {
             if !(supervision.is_wanted)() {
                 return Err(Unfinished::Error(IsolationError::Stopped));
@@ -278,13 +279,13 @@ impl Running {
                     if matches!(done, Done::Report(_)) && !kept.has_read_all() {
                         return Err(Death::Forgery("it did not read all that it met").into());
                     }
-                    return Ok(accepted(done, targets.len())?);
+                    return Ok(accepted(done, &disks)?);
                 }
                 Message::Step(step) => {
                     clock.begin(&step);
-                    kept.take(Message::Step(step), targets.len())?;
+                    kept.take(Message::Step(step), &disks)?;
                 }
-                told => kept.take(told, targets.len())?,
+                told => kept.take(told, &disks)?,
             }
         }
     }
@@ -340,12 +341,13 @@ impl Drop for Running {
 }
 
 fn disk_order(target: &Target) -> DiskOrder {
-    match &target.bytes {
-        Bytes::File(_) => DiskOrder::File,
+    let read_by = match &target.bytes {
+        Bytes::File(_) => ReadBy::File,
         Bytes::Here(source) => {
-            DiskOrder::Lane { len_bytes: source.len_bytes(), wants_hints: source.wants_hints() }
+            ReadBy::Lane { len_bytes: source.len_bytes(), wants_hints: source.wants_hints() }
         }
-    }
+    };
+    DiskOrder { number: target.number, read_by }
 }
 
 /// Disks that the worker reads by itself are not served.
@@ -356,7 +358,7 @@ fn served(target: &Target) -> Arc<dyn BlockSource> {
     }
 }
 
-fn accepted(done: Done, disks: usize) -> Result<Done, Death> {
+fn accepted(done: Done, disks: &[u32]) -> Result<Done, Death> {
     Ok(match done {
         Done::Report(report) => Done::Report(Box::new(accept::of_worker(*report, disks)?)),
         Done::Rows(rows) if rows.len() > accept::MAX_ROWS => return Err(Death::Flood),
