@@ -1,9 +1,9 @@
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use stillframe_block::{BlockBuffer, BlockSource, ReadError};
+use stillframe_block::{BlockSource, ReadError};
 
 use crate::wire::{Answer, Asked, Question};
 use crate::{MAX_HINTED_RANGES, MAX_READ_BYTES};
@@ -61,12 +61,9 @@ fn answer(
             return Ok(Err(Misuse("it sent a longer hint than is taken")));
         }
         Asked::Read => {
-            let mut bytes = BlockBuffer::zeros(usize::try_from(question.len).unwrap_or(0));
-            match disk.read_exact_at(question.offset, &mut bytes) {
-                Ok(()) => {
-                    Answer::BYTES_FOLLOW.write(&mut lane)?;
-                    lane.write_all(&bytes)?;
-                }
+            let mut bytes = Buffer::of(usize::try_from(question.len).unwrap_or(0));
+            match disk.read_exact_at(question.offset, &mut bytes.0) {
+                Ok(()) => Answer::BYTES_FOLLOW.write_with(&bytes.0, &mut lane)?,
                 Err(error) => Answer::failed(&error).write(&mut lane)?,
             }
         }
@@ -82,6 +79,30 @@ fn answer(
         }
     }
     Ok(Ok(()))
+}
+
+/// Buffers that are kept for the next answers of all lanes, at most.
+const FREE_AT_MOST: usize = 8;
+static FREE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// Room for an answer. What an earlier one left in it is not wiped: only what was read into it as a whole is sent.
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn of(len: usize) -> Self {
+        let mut bytes = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        bytes.resize(len, 0);
+        Self(bytes)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < FREE_AT_MOST {
+            free.push(std::mem::take(&mut self.0));
+        }
+    }
 }
 
 fn range(from: &mut impl Read) -> io::Result<Range<u64>> {

@@ -1,7 +1,7 @@
 //! Questions and answers as bytes. Both processes are the same program on the same machine; numbers are little-endian so
 //! that a dump reads the same everywhere.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -101,12 +101,24 @@ impl Answer {
     }
 
     pub(crate) fn write(self, to: &mut impl Write) -> io::Result<()> {
+        to.write_all(&self.bytes())
+    }
+
+    /// The answer and the bytes of a read in one piece: of two pieces the first would wake a reader that then waits again.
+    pub(crate) fn write_with(self, data: &[u8], to: &mut impl Write) -> io::Result<()> {
+        let answer = self.bytes();
+        let written = to.write_vectored(&[IoSlice::new(&answer), IoSlice::new(data)])?;
+        to.write_all(answer.get(written..).unwrap_or_default())?;
+        to.write_all(data.get(written.saturating_sub(answer.len())..).unwrap_or_default())
+    }
+
+    fn bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(ANSWER_BYTES);
         let [first, second] = self.numbers;
         for number in [self.status, first, second] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        to.write_all(&bytes)
+        bytes
     }
 
     pub(crate) fn read(from: &mut impl Read) -> io::Result<Self> {
