@@ -218,9 +218,11 @@ pub fn survey_on(disks: &[Disk], budget: Budget, before: Findings, journal: &Jou
     coverage.extend(before.coverage);
     let opened = open_all(volumes, budget, journal, &mut coverage);
     for (volume, mounts) in opened.iter().zip(&mounts(&opened, journal)) {
+        journal(Event::Step(Step::Read(&volume.volume.name)));
         let mut row = opened_row(volume, mounts, PathView::Plain);
         push_reader_faults(&mut row, &*volume.fs);
         judge_faults(&mut row, volume, 0);
+        journal(Event::Read { row: &row, entries: 0 });
         coverage.push(row);
     }
     order(&mut coverage);

@@ -20,7 +20,7 @@ mod packages;
 mod release;
 mod windows;
 
-pub use catalog::catalog;
+pub use catalog::{RULES, catalog};
 pub use conclude::{Conclusion, conclude};
 pub use detector::{Delivered, Detector, FileSet, Found, StreamSink};
 pub use fact::{ContainerLayers, DatabaseKind, Fact, PackageDatabase, Release, ReleaseSource, Sourced};

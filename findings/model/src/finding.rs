@@ -111,6 +111,15 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Says again what `rule` says of it: a report of another process may say something else.
+    pub fn restate(&mut self, rule: &Rule) {
+        self.rule_id = Label::new(rule.id);
+        self.kind = rule.kind;
+        self.severity = rule.severity;
+        self.title = Label::new(rule.title);
+        self.remediation = Label::new(rule.remediation);
+    }
+
     /// A finding of `rule` at `location`; `distinguisher` tells two findings of one rule at one place apart (a package
     /// name, an advisory id) and only enters the id.
     #[must_use]

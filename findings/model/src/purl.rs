@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// A package URL (ECMA-427): `pkg:deb/debian/curl@7.88.1-10?arch=amd64&distro=debian-12`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
 pub struct Purl(String);
 
 impl Purl {
@@ -44,6 +45,21 @@ impl Purl {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The longest, in bytes: each of its texts is at most 255 characters, percent-encoded.
+const MAX_BYTES: usize = 16 * 1024;
+
+impl TryFrom<String> for Purl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/%@?=&+".contains(&byte);
+        match text.starts_with("pkg:") && text.len() <= MAX_BYTES && text.bytes().all(is_known) {
+            true => Ok(Self(text)),
+            false => Err("no package URL"),
+        }
     }
 }
 

@@ -132,7 +132,7 @@ pub struct Reading {
     pub volume_deadline: u64,
     /// Whether disks are read by a confined process: as far as this kernel can (the default for files), required (the
     /// default for snapshots), or off
-    #[arg(long, value_enum, value_name = "WHEN")]
+    #[arg(long, value_enum, value_name = "MODE")]
     pub sandbox: Option<Sandbox>,
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use stillframe_model::{Coverage, FingerprintKey, Report};
+use stillframe_model::{Coverage, FingerprintKey, Report, Status};
 use stillframe_reports::{Options, write_coverage};
 
 use super::arguments::{
@@ -134,7 +134,13 @@ fn scan_image(global: &Global, arguments: &ImageArguments) -> Result<u8, Failure
 
 /// What was excluded must be there, or what was meant would have been read.
 pub(super) fn check_excluded(wanted: &ScanArguments, made: &Report) -> Result<(), Failure> {
-    let is_met = |name: &&String| made.coverage.iter().any(|row| row.name.as_str() == name.as_str());
+    // Of a disk that could not be looked at nobody knows what is on it.
+    let is_met = |name: &&String| {
+        let disk = name.split('/').next().unwrap_or(name);
+        made.coverage.iter().any(|row| {
+            row.name.as_str() == name.as_str() || (row.name.as_str() == disk && row.status == Status::Failed)
+        })
+    };
     match wanted.exclude.iter().find(|name| !is_met(name)) {
         Some(unknown) => Err(Failure::no_such_volume(unknown)),
         None => Ok(()),

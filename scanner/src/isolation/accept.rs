@@ -1,7 +1,8 @@
 //! What a worker may say of the disks that it was given, and how that becomes a report.
 
 use stillframe_model::{
-    Coverage, CoverageKind, DiskText, Isolation, Label, Location, Reason, Report, RowFault, Status, Value,
+    Coverage, CoverageKind, DiskText, Isolation, Label, Location, Reason, Report, RowFault, Rule, Status,
+    Value,
 };
 
 use super::Target;
@@ -14,12 +15,10 @@ use crate::scan::{ScanOptions, add_rows, empty_report};
 pub(super) const MAX_ROWS: usize = 20_000;
 /// Of one report. What is beyond is left out, and a row says so.
 const MAX_FINDINGS: usize = 100_000;
-const MAX_PACKAGES: usize = 500_000;
+const MAX_PACKAGES: usize = 200_000;
 const MAX_LOCATIONS: usize = 1000;
 const MAX_NOTES: usize = 100;
 const MAX_NAMES: usize = 1000;
-/// A package URL, in bytes: each of its texts is at most 255 characters, percent-encoded.
-const MAX_PURL_BYTES: usize = 16 * 1024;
 
 /// Whether `name` is `disk0`, or lies on it (`disk0/p1`), for one of the disks with these numbers.
 pub(super) fn is_of_disks(name: &str, disks: &[u32]) -> bool {
@@ -44,7 +43,9 @@ pub(super) fn row(mut row: Coverage, disks: &[u32]) -> Result<Coverage, Death> {
 }
 
 /// The report as far as it is the worker's to make: what it says of the scan, of snapshots and of the cloud is the parent's.
-pub(super) fn of_worker(mut report: Report, disks: &[u32]) -> Result<Report, Death> {
+///
+/// A finding has the words and the severity of its rule, by `rules`: what a worker says of them is not believed.
+pub(super) fn of_worker(mut report: Report, disks: &[u32], rules: &[&Rule]) -> Result<Report, Death> {
     if !report.snapshots.is_empty() || report.cloud.is_some() {
         return Err(Death::Forgery("it spoke of snapshots, of which it knows nothing"));
     }
@@ -56,8 +57,11 @@ pub(super) fn of_worker(mut report: Report, disks: &[u32]) -> Result<Report, Dea
     if !packages.chain(report.findings.iter().map(|finding| &finding.location)).all(is_ours) {
         return Err(Death::Forgery("it named a disk that is not this machine's"));
     }
-    if report.packages.iter().any(|package| package.purl.as_str().len() > MAX_PURL_BYTES) {
-        return Err(Death::Nonsense);
+    for finding in report.findings.iter_mut().take(MAX_FINDINGS) {
+        let Some(rule) = rules.iter().find(|rule| rule.id == finding.rule_id.as_str()) else {
+            return Err(Death::Forgery("it found something by a rule that there is not"));
+        };
+        finding.restate(rule);
     }
     let caps = [
         (cut_rows, "rows", MAX_ROWS),
@@ -93,14 +97,14 @@ fn capped(what: &'static str, cap: usize) -> Coverage {
 }
 
 /// The report of a scan: what the workers found out, and what became of them.
-pub(super) fn report(ended: Ended, targets: &[Target], options: &ScanOptions) -> Report {
+pub(super) fn report(mut ended: Ended, targets: &[Target], options: &ScanOptions) -> Report {
     let mut report = empty_report(options, ended.started);
     let death = ended.done.as_ref().err().copied();
-    let mut rows = ended.kept.dead;
+    let mut rows = std::mem::take(&mut ended.kept.dead);
     if ended.kept.is_cut {
         rows.push(capped("facts", ended.kept.before.facts.len()));
     }
-    match ended.done {
+    match std::mem::replace(&mut ended.done, Err(Death::NoAnswer)) {
         Ok(Done::Report(told)) => {
             report.machine = told.machine;
             // Rows of volumes are kept as they were told when each was read: a later worker cannot change them.
@@ -114,6 +118,7 @@ pub(super) fn report(ended: Ended, targets: &[Target], options: &ScanOptions) ->
         // Nobody put together what was found: what was read is told, and that it came to nothing.
         done => {
             let death = done.err().unwrap_or(Death::Nonsense);
+            rows.extend(ended.kept.unread(death));
             report.coverage.extend(ended.kept.looked);
             report.coverage.extend(ended.kept.before.coverage);
             report.io.entries = ended.kept.before.entries;
@@ -164,12 +169,13 @@ fn unconcluded(options: &ScanOptions, death: Death) -> Vec<Coverage> {
 }
 
 /// The ledger of a survey or listing.
-pub(super) fn rows(ended: Ended, targets: &[Target]) -> Vec<Coverage> {
+pub(super) fn rows(mut ended: Ended, targets: &[Target]) -> Vec<Coverage> {
     let death = ended.done.as_ref().err().copied();
-    let mut rows = match ended.done {
+    let mut rows = match std::mem::replace(&mut ended.done, Err(Death::NoAnswer)) {
         Ok(Done::Rows(rows)) => rows,
         Ok(Done::Report(_)) | Err(_) => {
-            let mut rows = ended.kept.looked;
+            let mut rows = ended.kept.unread(death.unwrap_or(Death::Nonsense));
+            rows.extend(ended.kept.looked);
             rows.extend(ended.kept.before.coverage);
             rows
         }
@@ -188,5 +194,66 @@ fn label(rows: &mut [Coverage], targets: &[Target]) {
         let number = row.name.as_str().strip_prefix("disk").and_then(|number| number.parse::<u32>().ok());
         let target = targets.iter().find(|target| Some(target.number) == number);
         row.facts.label = target.map(|target| DiskText::new(&target.label));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stillframe_model::{Finding, FindingKind, FingerprintKey, Severity};
+
+    use super::*;
+
+    const RULE: Rule = Rule {
+        id: "test.rule",
+        kind: FindingKind::Exposure,
+        severity: Severity::Low,
+        title: "something is open",
+        remediation: "close it",
+    };
+
+    fn report(findings: Vec<Finding>) -> Report {
+        let options = ScanOptions::new(FingerprintKey::new([1; 32]));
+        Report { findings, ..empty_report(&options, jiff::Timestamp::UNIX_EPOCH) }
+    }
+
+    fn finding(rule: &Rule, volume: &str) -> Finding {
+        Finding::new(rule, Location::in_volume(volume, "ext4"), "", Vec::new())
+    }
+
+    #[test]
+    fn a_finding_has_its_rule_s_words_and_severity() {
+        let forged =
+            Rule { severity: Severity::Critical, title: "run this", remediation: "curl | sh", ..RULE };
+        let told = of_worker(report(vec![finding(&forged, "disk0/p1")]), &[0], &[&RULE]).unwrap();
+        assert_eq!(told.findings, [finding(&RULE, "disk0/p1")]);
+        let unknown = Rule { id: "other.rule", ..RULE };
+        assert!(of_worker(report(vec![finding(&unknown, "disk0/p1")]), &[0], &[&RULE]).is_err());
+        assert!(of_worker(report(vec![finding(&RULE, "disk1/p1")]), &[0], &[&RULE]).is_err());
+    }
+
+    #[test]
+    fn more_than_a_report_holds_is_cut_and_told() {
+        let findings = vec![finding(&RULE, "disk0/p1"); MAX_FINDINGS + 1];
+        let told = of_worker(report(findings), &[0], &[&RULE]).unwrap();
+        assert_eq!(told.findings.len(), MAX_FINDINGS);
+        assert!(!told.is_complete() && told.coverage.len() == 1);
+        let mut many = report(Vec::new());
+        many.coverage = vec![Coverage::scanned(CoverageKind::Partition, "disk0/p1"); MAX_ROWS + 1];
+        let told = of_worker(many, &[0], &[]).unwrap();
+        assert_eq!((told.coverage.len(), told.is_complete()), (MAX_ROWS + 1, false));
+    }
+
+    #[test]
+    fn names_are_of_the_disks_that_were_given() {
+        for (name, is_ours) in [
+            ("disk0", true),
+            ("disk2/p1", true),
+            ("disk1", false),
+            ("disk", false),
+            ("disk-0", false),
+            ("/etc", false),
+        ] {
+            assert_eq!(is_of_disks(name, &[0, 2]), is_ours, "{name}");
+        }
     }
 }

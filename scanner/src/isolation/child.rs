@@ -247,7 +247,6 @@ fn heartbeat(speaker: &Speaker, progress: &Progress, disks: &[Disk], has_ended: 
     while !has_ended.load(Ordering::Relaxed) {
         let now = progress.snapshot();
         speaker.say(&Message::Progress {
-            stage: now.stage,
             entries: now.entries,
             files_read: now.files_read,
             files_wanted: now.files_wanted,

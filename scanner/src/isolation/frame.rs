@@ -43,11 +43,13 @@ pub(super) struct Messages<R> {
     piece: Vec<u8>,
     /// All bytes that came.
     pub(super) received: u64,
+    /// The length of the message that was taken last.
+    pub(super) taken_bytes: u64,
 }
 
 impl<R: Read> Messages<R> {
     pub(super) fn new(from: R) -> Self {
-        Self { from, pending: Vec::new(), piece: vec![0; PIECE_BYTES], received: 0 }
+        Self { from, pending: Vec::new(), piece: vec![0; PIECE_BYTES], received: 0, taken_bytes: 0 }
     }
 
     /// The next message; `None` where it did not come in the time that the stream waits. What is not whole is kept: no
@@ -87,6 +89,7 @@ impl<R: Read> Messages<R> {
         let later = self.pending.split_off(end);
         let mut message = std::mem::replace(&mut self.pending, later);
         message.drain(..4);
+        self.taken_bytes = len.into();
         Ok(Some(message))
     }
 }

@@ -1,6 +1,6 @@
 //! What the parent keeps of what workers say, so that one's death costs no more than it must.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use stillframe_model::{Coverage, CoverageKind, Reason, Status};
 
@@ -11,8 +11,12 @@ use crate::journal::Findings;
 
 /// Volumes of one machine that are kept apart; a crafted partition table has thousands.
 const MAX_VOLUMES: usize = 4096;
-/// Facts of one machine: every package of the largest distributions, each in a file of its own.
+/// Facts of one machine: every package of the largest distributions, each in a file of its own. And their bytes, as
+/// they were sent: they must fit into the order of the next worker.
 const MAX_FACTS: usize = 500_000;
+const MAX_FACT_BYTES: u64 = 96 << 20;
+/// The root is looked at once among all, and once for its table of mounts.
+const MAX_MOUNT_STEPS: u32 = 2;
 
 /// What workers said so far.
 #[derive(Default)]
@@ -27,18 +31,21 @@ pub(super) struct Kept {
     met: BTreeMap<String, Coverage>,
     /// What the worker is at, and what it was at before.
     step: Option<StepTold>,
-    taken: BTreeSet<StepTold>,
+    taken: BTreeMap<StepTold, u32>,
+    /// Whether this worker has said what there is.
+    has_met: bool,
+    fact_bytes: u64,
     pub(super) deaths: u64,
     /// Whether facts were dropped since there were too many.
     pub(super) is_cut: bool,
 }
 
 impl Kept {
-    /// Another worker begins.
+    /// Another worker begins. What was met stays until it says what there is: it may not come so far.
     pub(super) fn begin(&mut self) {
         self.step = None;
         self.taken.clear();
-        self.met.clear();
+        self.has_met = false;
     }
 
     /// What the worker is at.
@@ -46,14 +53,29 @@ impl Kept {
         self.step.as_ref()
     }
 
-    /// Takes what a worker tells of its work; `disks` is how many it was given. Other messages are not for here.
-    pub(super) fn take(&mut self, message: Message, disks: &[u32]) -> Result<(), Death> {
+    /// What the worker is at, for who watches: `reading disk0/p1 (ext4)`.
+    pub(super) fn stage(&self) -> String {
+        let Some(step) = &self.step else { return "starting the reader".to_owned() };
+        let format = match step {
+            StepTold::Read(volume) => self.met.get(volume).and_then(|row| row.facts.format.as_ref()),
+            _ => None,
+        };
+        format.map_or_else(|| step.to_string(), |format| format!("{step} ({format})"))
+    }
+
+    /// Takes what a worker tells of its work in a message of `len` bytes; `disks` are the numbers of those that it was
+    /// given. Other messages are not for here.
+    pub(super) fn take(&mut self, message: Message, len: u64, disks: &[u32]) -> Result<(), Death> {
         match message {
             Message::Step(step) => self.take_step(step, disks)?,
             Message::Met { volumes, coverage } => {
                 if volumes.len() > MAX_VOLUMES || coverage.len() > accept::MAX_ROWS {
                     return Err(Death::Flood);
                 }
+                if std::mem::replace(&mut self.has_met, true) {
+                    return Err(Death::Forgery("it did the same thing twice"));
+                }
+                self.met.clear();
                 for row in volumes.into_iter().filter(|row| !self.before.is_ended(row.name.as_str())) {
                     let row = accept::row(row, disks)?;
                     self.met.insert(row.name.as_str().to_owned(), row);
@@ -68,19 +90,22 @@ impl Kept {
                 self.before.mounts.get_or_insert(mounts);
             }
             Message::Opened(row) => {
-                let row = self.of_met(row, disks)?;
+                let row = self.of_step(row, disks)?;
                 self.met.insert(row.name.as_str().to_owned(), row);
             }
             Message::Facts(facts) => {
-                if facts.iter().any(|fact| !self.met.contains_key(fact.location.volume.as_str())) {
-                    return Err(Death::Forgery("it named a volume that it had not met"));
+                let is_at = |name: &str| matches!(&self.step, Some(StepTold::Read(volume)) if volume == name);
+                if !facts.iter().all(|fact| is_at(fact.location.volume.as_str())) {
+                    return Err(Death::Forgery("it spoke of a volume that it was not reading"));
                 }
-                let room = MAX_FACTS.saturating_sub(self.before.facts.len());
+                self.fact_bytes = self.fact_bytes.saturating_add(len);
+                let room = if self.fact_bytes > MAX_FACT_BYTES { 0 } else { MAX_FACTS };
+                let room = room.saturating_sub(self.before.facts.len());
                 self.is_cut |= facts.len() > room;
                 self.before.facts.extend(facts.into_iter().take(room));
             }
             Message::Read { row, entries } => {
-                let row = self.of_met(row, disks)?;
+                let row = self.of_step(row, disks)?;
                 self.met.remove(row.name.as_str());
                 self.before.coverage.push(row);
                 self.before.entries = self.before.entries.saturating_add(entries);
@@ -104,22 +129,26 @@ impl Kept {
         if !is_known {
             return Err(Death::Forgery("it named a volume that it had not met"));
         }
-        // Mounting comes back to the root for its table; everything else is done once, or a loop would never meet a deadline.
-        let is_mount = matches!(step, StepTold::Mount(_));
-        if !self.taken.insert(step.clone()) && !is_mount {
+        // Each step has a deadline of its own: a loop over steps would never meet one.
+        let most = if matches!(step, StepTold::Mount(_)) { MAX_MOUNT_STEPS } else { 1 };
+        let count = self.taken.entry(step.clone()).or_default();
+        *count = count.saturating_add(1);
+        if *count > most {
             return Err(Death::Forgery("it did the same thing twice"));
         }
-        if self.step.as_ref() != Some(&step) {
-            self.step = Some(step);
-        }
+        self.step = Some(step);
         Ok(())
     }
 
-    fn of_met(&self, row: Coverage, disks: &[u32]) -> Result<Coverage, Death> {
+    /// A row of the volume that the worker opens or reads just now.
+    fn of_step(&self, row: Coverage, disks: &[u32]) -> Result<Coverage, Death> {
         let row = accept::row(row, disks)?;
-        match row.kind == CoverageKind::Filesystem && self.met.contains_key(row.name.as_str()) {
+        let name = row.name.as_str();
+        let is_at =
+            matches!(&self.step, Some(StepTold::Open(volume) | StepTold::Read(volume)) if volume == name);
+        match row.kind == CoverageKind::Filesystem && is_at && self.met.contains_key(name) {
             true => Ok(row),
-            false => Err(Death::Forgery("it named a volume that it had not met")),
+            false => Err(Death::Forgery("it spoke of a volume that it was not reading")),
         }
     }
 
@@ -152,12 +181,30 @@ impl Kept {
     }
 
     fn bury(&mut self, volume: String, death: Death, status: Status) {
+        let reason = Reason::because("its reader ended", death.words());
+        // It may have been read to its end, and what came next was not told yet.
+        if let Some(row) = self.before.coverage.iter_mut().find(|row| row.name.as_str() == volume) {
+            row.status = status;
+            row.reason = Some(reason);
+            return;
+        }
         let mut row =
             self.met.remove(&volume).unwrap_or_else(|| Coverage::scanned(CoverageKind::Filesystem, &*volume));
         row.status = status;
-        row.reason = Some(Reason::because("its reader ended", death.words()));
+        row.reason = Some(reason);
         self.dead.push(row);
         self.before.dead_volumes.push(volume);
+    }
+
+    /// Volumes that were met and that nobody read, since the last worker ended of this.
+    pub(super) fn unread(&mut self, death: Death) -> Vec<Coverage> {
+        let reason = Reason::because("it was not read", death.words());
+        let unread = |mut row: Coverage| {
+            row.status = Status::Failed;
+            row.reason = Some(reason.clone());
+            row
+        };
+        std::mem::take(&mut self.met).into_values().map(unread).collect()
     }
 
     /// Gives up on what was not read: too many have died.

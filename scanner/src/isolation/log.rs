@@ -13,7 +13,7 @@ use super::child::Speaker;
 use super::message::Message;
 
 /// The longest line, in characters.
-const MAX_CHARS: usize = 1000;
+const MAX_CHARS: usize = 300;
 
 /// A level as a number, 1 for errors to 5.
 pub(super) const fn number(level: Level) -> u8 {

