@@ -85,3 +85,22 @@ fn an_interrupt_ends_a_reader_that_loops() {
     let readers = std::process::Command::new("pgrep").args(["-P", &id]).output().unwrap();
     assert!(readers.stdout.is_empty());
 }
+
+#[test]
+fn without_a_confined_process_an_instance_reads_the_same() {
+    let cloud = Cloud::new();
+    let scan = |mode: &str| {
+        cloud.begin_anew(|_| {});
+        let arguments = ["--quiet", "scan", "instance", MACHINE, "--format", "json", "--sandbox", mode];
+        let run = crate::harness::Run(cloud.stillframe().args(arguments).output().unwrap());
+        assert_eq!((run.code(), cloud.ours().len()), (0, 0), "{mode}: {}", run.err());
+        run.json()
+    };
+    let (required, auto, off) = (scan("required"), scan("auto"), scan("off"));
+    for part in ["machine", "coverage", "packages", "findings"] {
+        assert_eq!(required[part], off[part], "{part}");
+        assert_eq!(required[part], auto[part], "{part}");
+    }
+    assert_eq!(off["scan"].get("isolation"), None);
+    assert_eq!(auto["scan"]["isolation"], required["scan"]["isolation"]);
+}
