@@ -5,12 +5,13 @@ use landlock::{
     RulesetStatus, Scope,
 };
 
-use crate::Error;
+use crate::{Error, is_absent};
 
 /// The newest interface whose rights we know. Older kernels enforce those that they have.
 const KNOWN: ABI = ABI::V6;
 
-/// Forbids every path, port, abstract socket and signal; says by which version of the interface.
+/// Forbids every path, port, abstract socket and signal; says by which version of the interface. `None` where the kernel has
+/// none, or a filter that is there keeps it from us.
 pub(crate) fn restrict() -> Result<Option<u32>, Error> {
     let restricted = || -> Result<_, RulesetError> {
         landlock::Ruleset::default()
@@ -21,7 +22,11 @@ pub(crate) fn restrict() -> Result<Option<u32>, Error> {
             .create()?
             .restrict_self()
     };
-    let status = restricted().map_err(|error| Error::Landlock(Box::new(error)))?;
+    let status = match restricted() {
+        Ok(status) => status,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(Error::Landlock(Box::new(error))),
+    };
     Ok(match status.ruleset {
         RulesetStatus::NotEnforced => None,
         RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => version(status.landlock),

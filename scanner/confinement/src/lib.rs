@@ -1,14 +1,16 @@
 //! Takes everything from a process that it does not need to read disks.
 //!
-//! [`confine`] is called once, before the first byte of a disk is read, and cannot be undone: no new privileges; limits on
-//! memory, processor time, file size and descriptors; no core dumps; memory kept from swap where that is allowed; Landlock
-//! with no path, port, abstract socket or signal allowed; and a list of the system calls that remain ([`calls`]). What is
-//! left is to read and write descriptors that are open, memory, threads and time.
+//! [`confine`] is called once, before the first byte of a disk is read, and cannot be undone: no capabilities and no new
+//! privileges; limits on memory, processor time, file size and descriptors; the first to end where the machine's memory is
+//! short; no core dumps; memory kept from swap where that is allowed; Landlock with no path, port, abstract socket or signal
+//! allowed; and a list of the system calls that remain ([`calls`]). What is left is to read and write descriptors that are
+//! open, memory, threads and time.
 //!
 //! Landlock: `Documentation/userspace-api/landlock.rst` of the kernel. seccomp: `seccomp(2)`, actions by
 //! `Documentation/userspace-api/seccomp_filter.rst`. Both are Linux's; there is no confinement elsewhere.
 
 pub mod calls;
+mod capabilities;
 mod landlocked;
 mod limits;
 
@@ -17,7 +19,8 @@ pub use limits::{Limits, Parent};
 /// What the kernel enforces on this process from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enforced {
-    /// The version of Landlock's interface; `None` where the kernel has none, or it is switched off.
+    /// The version of Landlock's interface; `None` where the kernel has none, it is switched off, or kept from this process
+    /// by a filter that was there before, as containers have them.
     pub landlock_abi: Option<u32>,
     /// Whether system calls are filtered.
     pub seccomp: bool,
@@ -71,16 +74,26 @@ pub fn confine(limits: &Limits, parent: Parent) -> Result<Enforced, Error> {
         return Err(Error::Threads);
     }
     // Looked at while files can still be opened.
-    let can_filter = calls::is_available();
+    let can_filter = calls::is_known();
     limits::die_with_parent(parent)?;
+    limits::end_before_others();
     limits::set(limits)?;
+    // Before its capability is gone.
     let memory_locked = limits::lock_memory();
+    capabilities::drop_all()?;
     limits::hide_memory()?;
     let landlock_abi = landlocked::restrict()?;
-    if can_filter {
-        calls::filter()?;
-    }
-    Ok(Enforced { landlock_abi, seccomp: can_filter, memory_locked })
+    let seccomp = can_filter && calls::filter()?;
+    Ok(Enforced { landlock_abi, seccomp, memory_locked })
+}
+
+/// Whether the kernel says that it has not what was asked for, or another filter of system calls says so: what is answered
+/// for a call that is not there or not allowed, or for an action that is not known.
+fn is_absent(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref::<std::io::Error>())
+        .and_then(std::io::Error::raw_os_error)
+        .is_some_and(|errno| [libc::EPERM, libc::ENOSYS, libc::EINVAL, libc::EOPNOTSUPP].contains(&errno))
 }
 
 /// Closes all descriptors but the first three, whoever left them open.
@@ -112,7 +125,7 @@ pub struct Available {
     pub landlock_abi: Option<u32>,
     /// Whether system calls can be filtered, with the action that ends a process.
     pub seccomp: bool,
-    /// How much memory this user may keep from swap, in bytes; `None` where there is no limit.
+    /// How much memory this user may keep from swap, in bytes; `None` where there is no limit, or it can be lifted.
     pub lockable_bytes: Option<u64>,
 }
 

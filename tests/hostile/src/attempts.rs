@@ -55,6 +55,17 @@ pub(crate) fn make(what: &str, confined: &Confined) -> bool {
             let all = Rlimit { current: None, maximum: None };
             setrlimit(Resource::As, all).map(|()| "raised".to_owned()).map_err(said)
         }
+        "oob" => rustix::net::send(&confined.control, b"x", rustix::net::SendFlags::OOB)
+            .map(|_| "sent out of turn".to_owned())
+            .map_err(said),
+        "peek" => {
+            let mut byte = [0_u8];
+            let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+            rustix::net::recv(&confined.control, &mut byte, flags).map(|_| "looked".to_owned()).map_err(said)
+        }
+        "namespace" => nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)
+            .map(|()| "a namespace of its own".to_owned())
+            .map_err(said),
         "descriptors" => descriptor(9),
         "thread" => {
             // Threads are allowed, and that they are is what makes the refusals above mean something.

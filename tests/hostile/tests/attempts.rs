@@ -1,6 +1,11 @@
 //! From inside the confinement: each attempt fails, by an error or by the end of the process, and the scan says which.
 
 use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use crate::offline::Machine;
 
@@ -149,7 +154,7 @@ fn descriptors_that_the_parent_was_given_are_not_passed_on() {
     let secret = machine.folder.path().join("secret");
     std::fs::write(&secret, "top secret").unwrap();
     let script = format!("exec 9<{}; exec \"$@\"", secret.display());
-    let output = std::process::Command::new("sh")
+    let output = Command::new("sh")
         .args(["-c", &script, "sh", crate::PROGRAM, "scan", "image", "--format", "json"])
         .arg(machine.image(0))
         .env("HOSTILE", "confined=descriptors")
@@ -158,4 +163,133 @@ fn descriptors_that_the_parent_was_given_are_not_passed_on() {
         .unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(err.contains("refused: descriptor 9 is not open"), "{err}");
+}
+
+#[test]
+fn speaking_out_of_turn() {
+    attempt("oob", &Refused::Killed);
+    attempt("peek", &Refused::Killed);
+}
+
+#[test]
+fn making_a_namespace() {
+    attempt("namespace", &Refused::Killed);
+}
+
+#[test]
+fn a_reader_has_no_capabilities_and_ends_first_where_memory_is_short() {
+    let machine = Machine::patient();
+    let mut command = machine.command("confined=sleep", &["scan", "image"]);
+    let mut parent =
+        command.arg(machine.image(0)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let of =
+        |pid: &str, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let until = Instant::now() + Duration::from_secs(20);
+    let (reader, status) = loop {
+        assert!(Instant::now() < until, "no reader is confined");
+        // Any of its threads may have started it.
+        let mut children = String::new();
+        for task in std::fs::read_dir(format!("/proc/{}/task", parent.id())).unwrap().flatten() {
+            children += &std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        }
+        let found = children.split_whitespace().map(|pid| (pid.to_owned(), of(pid, "status")));
+        if let Some(found) = found.into_iter().find(|(_, status)| status.contains("Seccomp_filters:\t3")) {
+            break found;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert!(status.contains(&format!("{set}:\t0000000000000000")), "{status}");
+    }
+    assert_eq!(of(&reader, "oom_score_adj").trim(), "1000");
+    assert_ne!(of(&parent.id().to_string(), "oom_score_adj").trim(), "1000");
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    // And it does not outlive its parent: what was dropped did not take that along.
+    while std::path::Path::new(&format!("/proc/{reader}")).exists() {
+        assert!(!of(&reader, "status").is_empty() || Instant::now() < until);
+        if of(&reader, "status").contains("State:\tZ") {
+            break;
+        }
+        assert!(Instant::now() < until, "the reader lives on");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs it where these calls are answered with an error, as a container's filter does.
+fn contained(mut command: Command, calls: &'static [i64]) -> Output {
+    let running = thread::spawn(move || {
+        let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
+        let answer = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let machine = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, machine).unwrap();
+        // For this thread, and what it starts.
+        seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+        command.output().unwrap()
+    });
+    running.join().unwrap()
+}
+
+#[test]
+fn in_a_container_that_refuses_auto_reads_and_required_says_what_is_missing() {
+    const CALLS: &[i64] = &[libc::SYS_landlock_restrict_self, libc::SYS_seccomp];
+    let machine = Machine::patient();
+    let scan = |sandbox: &str, calls| {
+        let mut command = machine.command("", &["scan", "image", "--format", "json", "--sandbox", sandbox]);
+        command.arg(machine.image(0));
+        let output = contained(command, calls);
+        let report = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default();
+        (output.status.code(), report, String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, report, err) = scan("auto", CALLS);
+    assert_eq!((code, &report["scan"]["complete"]), (Some(0), &true.into()), "{err}");
+    let isolation = &report["scan"]["isolation"];
+    assert_eq!(
+        (&isolation["landlock_abi"], &isolation["seccomp"]),
+        (&serde_json::Value::Null, &false.into())
+    );
+    let missing: [(&'static [i64], &str); 3] = [
+        (CALLS, "neither Landlock nor a filter of system calls"),
+        (&CALLS[..1], "no Landlock"),
+        (&CALLS[1..], "cannot filter system calls"),
+    ];
+    for (calls, words) in missing {
+        let (code, report, err) = scan("required", calls);
+        assert_eq!((code, report), (Some(2), serde_json::Value::Null));
+        assert!(err.contains(words), "{words}: {err}");
+    }
+}
+
+#[test]
+fn the_doctor_says_what_would_happen() {
+    let machine = Machine::patient();
+    let said = |output: &Output, what: &str| {
+        let out = String::from_utf8(output.stdout.clone()).unwrap();
+        let line = out.lines().find_map(|line| line.strip_prefix(what)).map(|line| line.trim().to_owned());
+        line.unwrap_or_else(|| panic!("no {what}: {out}"))
+    };
+    let whole = machine.command("", &["doctor"]).output().unwrap();
+    assert_eq!(whole.status.code(), Some(0));
+    assert!(said(&whole, "starts").starts_with("the process that reads disks, within "));
+    for what in ["images", "snapshots"] {
+        assert_eq!(said(&whole, what), "read by a confined process");
+    }
+    let less = contained(machine.command("", &["doctor"]), &[libc::SYS_seccomp]);
+    assert_eq!(less.status.code(), Some(2));
+    assert!(said(&less, "Landlock").starts_with("yes"));
+    assert!(said(&less, "seccomp").starts_with("no"));
+    assert!(said(&less, "starts").starts_with("the process that reads disks, within "));
+    assert_eq!(
+        said(&less, "images"),
+        "read by a process that is less confined, without a filter of system calls"
+    );
+    let refused = said(&less, "snapshots");
+    assert!(refused.starts_with("not read, unless with --sandbox auto or off: "), "{refused}");
+    assert!(refused.ends_with("this kernel cannot filter system calls"), "{refused}");
+    // A process that starts and does nothing reads nothing.
+    let dies = machine.command("conclude=abort", &["doctor"]).output().unwrap();
+    assert_eq!(dies.status.code(), Some(2));
+    for what in ["starts", "images", "snapshots"] {
+        assert!(said(&dies, what).contains("ends before it has read any"));
+    }
 }

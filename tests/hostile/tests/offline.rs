@@ -21,7 +21,7 @@ impl Machine {
             stillframe_fixtures::write_sparse(name, &path);
             path
         });
-        Self { folder, images: images.to_vec(), patience: "700" }
+        Self { folder, images: images.to_vec(), patience: "2000" }
     }
 
     /// Waits longer for a reader.
