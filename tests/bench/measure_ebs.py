@@ -15,7 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from measure import Memory, environment, machine, shown, spread, write
+from measure import Usage, environment, machine, shown, spread, write
 
 LATENCIES_MS = (20, 100)
 SNAPSHOT = "snap-0123456789abcdef0"
@@ -87,7 +87,7 @@ def cloud_environment(work, url):
 def run(command, work, url, output=subprocess.DEVNULL):
     """Wall time in seconds, and the peak memory of all its processes in MiB."""
     began = time.perf_counter()
-    code, peak = Memory.of(command, cloud_environment(work, url), output)
+    code, peak, _ = Usage.of(command, cloud_environment(work, url), output)
     wall = time.perf_counter() - began
     if code != 0:
         sys.exit(f"error: {shown_plain(command)} ended with {code}\nhint: run it alone")
