@@ -74,6 +74,8 @@ pub fn files_on(
             }
             Err(row) => *row,
         };
+        // Before anybody calls the volume read: lines that wait in a buffer are lost where the next volume is deadly.
+        out.flush()?;
         journal(Event::Read { row: &row, entries: 0 });
         coverage.push(row);
     }

@@ -167,6 +167,23 @@ fn a_listing_goes_on_behind_the_volume_that_it_died_on() {
 }
 
 #[test]
+fn lines_of_a_volume_that_was_listed_are_not_lost_with_the_next() {
+    let machine = Machine::new();
+    let list = |plan: &str| {
+        let mut command = machine.command(plan, &["files"]);
+        let output = command.arg(machine.image(0)).arg(machine.image(1)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let of_disk0 = |list: &str| {
+        let lines = list.lines().filter(|line| line.starts_with("disk0/"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all = of_disk0(&list(""));
+    assert!(all.len() > 1000);
+    assert_eq!(of_disk0(&list("open disk1=abort")), all);
+}
+
+#[test]
 fn an_excluded_volume_of_a_disk_that_nobody_could_look_at_is_no_mistake() {
     let scanned = Machine::new().scan_with("look disk0=abort", &["--exclude", "disk0/p15"]);
     assert_eq!(scanned.status("disk", "disk0").0, "failed");
