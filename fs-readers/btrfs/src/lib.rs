@@ -114,7 +114,9 @@ fn empty_directory() -> Metadata {
         uid: Some(0),
         gid: Some(0),
         modified: None,
+        changed: None,
         links: Some(1),
+        flags: None,
         encrypted: false,
     }
 }

@@ -136,7 +136,9 @@ impl Inode {
             uid: Some(self.uid),
             gid: Some(self.gid),
             modified: Some(self.modified),
+            changed: None,
             links: Some(self.links),
+            flags: None,
             encrypted: self.is_encrypted(),
         }
     }

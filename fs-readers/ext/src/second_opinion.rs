@@ -186,7 +186,9 @@ impl ReadOnlyFs for SecondOpinion {
             uid: Some(metadata.uid()),
             gid: Some(metadata.gid()),
             modified: Some(Timestamp { seconds: modified.seconds(), nanoseconds: modified.nanoseconds() }),
+            changed: None,
             links: None,
+            flags: None,
             encrypted: false,
         })
     }

@@ -142,7 +142,9 @@ impl ReadOnlyFs for FatReader {
             uid: None,
             gid: None,
             modified: None,
+            changed: None,
             links: None,
+            flags: None,
             encrypted: false,
         })
     }

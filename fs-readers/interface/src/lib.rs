@@ -4,13 +4,17 @@
 //! a directory read gives; nothing is resolved by path, so no reader walks a path twice, and no symbolic link is ever
 //! followed here.
 
+mod attributes;
 mod error;
+mod extent;
 mod memory;
 mod read_ahead;
 
 use std::ops::{ControlFlow, Range};
 
+pub use attributes::{FileFlags, Owners, Sid, XATTR_BYTES_AT_MOST, XATTRS_AT_MOST, Xattr};
 pub use error::FsError;
+pub use extent::{Extent, in_reading_order, prefetch_on};
 pub use memory::MemoryContent;
 pub use read_ahead::{HINT_EXTENTS_AT_MOST, ReadAhead, Streamed, extent_hints};
 
@@ -110,8 +114,12 @@ pub struct Metadata {
     pub gid: Option<u32>,
     /// When the content last changed.
     pub modified: Option<Timestamp>,
+    /// When the content, the owner, the mode, the links or another part of the inode last changed.
+    pub changed: Option<Timestamp>,
     /// How many names it has.
     pub links: Option<u32>,
+    /// What `lsattr` shows of it.
+    pub flags: Option<FileFlags>,
     /// Set where the content is encrypted (ext4 and F2FS file encryption, EFS): it cannot be read.
     pub encrypted: bool,
 }
@@ -163,8 +171,16 @@ pub trait FileContent: Send {
     /// of value: a reader gives right bytes or none.
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize, FsError>;
 
-    /// A hint that these bytes of the file will be read soon, so that a source that fetches may begin. Reads what tells
-    /// where they lie, and not the bytes; what goes wrong is left for the read to meet. May do nothing.
+    /// Where the bytes of `range` lie on the filesystem's devices, in the order of the file: what a read of them will ask
+    /// for. Holes have no place; of compressed content it is the compressed bytes; what was read already to open the file
+    /// (content inside an inode) is left out. Reads what tells where they lie, and not the bytes; damage ends the list and
+    /// is left for the read to meet. At most [`HINT_EXTENTS_AT_MOST`] extents.
+    fn extents(&mut self, _range: Range<u64>) -> Vec<Extent> {
+        Vec::new()
+    }
+
+    /// A hint that these bytes of the file will be read soon: [`ReadOnlyFs::prefetch`] of their extents, where the source
+    /// wants hints.
     fn will_read(&mut self, _range: Range<u64>) {}
 }
 
@@ -203,6 +219,27 @@ pub trait ReadOnlyFs: Send + Sync {
     /// Whether [`Self::will_ask`] does anything. Where it does not, nobody needs to gather what will be asked for.
     fn wants_hints(&self) -> bool {
         false
+    }
+
+    /// A hint that these bytes of the devices will be read soon, so that a source that fetches may begin. The caller has
+    /// put them in order ([`in_reading_order`]).
+    fn prefetch(&self, _extents: &[Extent]) {}
+
+    /// The extended attributes of a file, in the order of the disk. Names have their prefix (`security.capability`,
+    /// `system.posix_acl_access`); values are as `getxattr(2)` gives them.
+    ///
+    /// # Errors
+    /// [`FsError`] where they are damaged, or are more than [`XATTRS_AT_MOST`] or [`XATTR_BYTES_AT_MOST`].
+    fn xattrs(&self, _file: FileId) -> Result<Vec<Xattr>, FsError> {
+        Ok(Vec::new())
+    }
+
+    /// Who owns the file where owners are no numbers (NTFS); `None` where the format has none, or says nothing.
+    ///
+    /// # Errors
+    /// [`FsError`] where the security descriptor is damaged or missing.
+    fn owners(&self, _file: FileId) -> Result<Option<Owners>, FsError> {
+        Ok(None)
     }
 
     /// Opens a regular file.

@@ -217,7 +217,9 @@ impl ReadOnlyFs for NtfsReader {
             uid: None,
             gid: None,
             modified: standard.modified,
+            changed: None,
             links: Some(u32::from(record.links)),
+            flags: None,
             encrypted,
         })
     }

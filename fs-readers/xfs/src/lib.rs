@@ -107,7 +107,9 @@ impl ReadOnlyFs for XfsFs {
             uid: Some(inode.uid),
             gid: Some(inode.gid),
             modified: Some(inode.modified),
+            changed: None,
             links: Some(inode.links),
+            flags: None,
             encrypted: false,
         })
     }

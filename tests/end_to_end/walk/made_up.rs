@@ -212,7 +212,9 @@ impl ReadOnlyFs for MadeUp {
             uid: Some(1000),
             gid: None,
             modified: None,
+            changed: None,
             links: None,
+            flags: None,
             encrypted: false,
         })
     }
