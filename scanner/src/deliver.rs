@@ -10,13 +10,13 @@ use stillframe_detectors::{
     Delivered, Delivery, Detector, Fact, FileSet, FolderMatcher, Found, Matcher, Sourced, StreamSink, Want,
 };
 use stillframe_fs::{
-    FileContent, FileId, FileKind, FsError, MemoryContent, ReadAhead, ReadOnlyFs, read_full,
+    Extent, FileContent, FileId, FileKind, FsError, MemoryContent, ReadAhead, ReadOnlyFs, read_full,
 };
 use stillframe_model::{Location, PathView};
 
-use crate::ahead;
 use crate::journal::{Event, Journal};
 use crate::mount::Mounts;
+use crate::plan;
 use crate::progress::Progress;
 use crate::walk::{Entry, Folder, Visitor, join};
 
@@ -105,7 +105,8 @@ impl Visitor for Finder<'_> {
 
     fn enter<'v>(&'v self, folder: &Folder) -> FinderFolder<'v> {
         let machine = self.mounts.machine_path(&folder.path);
-        let matcher = self.matcher.folder(machine.as_ref().map(|(_, path)| path.as_slice()));
+        let links = machine.iter().flat_map(|(system, path)| self.mounts.other_paths(*system, path));
+        let matcher = self.matcher.folder(machine.as_ref().map(|(_, path)| path.as_slice()), links);
         FinderFolder { machine, matcher }
     }
 
@@ -170,38 +171,34 @@ impl FilesystemDelivery<'_> {
         self.progress.add_wanted(u64::try_from(groups.len()).unwrap_or(u64::MAX));
         let groups: Vec<Vec<Wanted>> = groups.into_values().collect();
         let read_ahead = ReadAhead::default();
-        let parts: Vec<Harvest> = ahead::map(
-            &groups,
-            self.budget.wants_hints(),
-            |groups| {
-                let first = |group: &Vec<Wanted>| group.first().map(|one| one.id);
-                self.fs.will_ask(&groups.iter().filter_map(first).collect::<Vec<_>>());
-            },
-            |group| self.hint(group),
-            |group| {
+        let reading = plan::Reading {
+            ahead_on: self.budget.wants_hints().then_some(self.fs),
+            id: |group: &Vec<Wanted>| group.first().map_or_else(|| self.fs.root(), |one| one.id),
+            extents: |group: &Vec<Wanted>| self.extents(group),
+            work: |group: &Vec<Wanted>| {
                 let found = self.group(group, &read_ahead);
                 if !found.facts.is_empty() {
                     (self.journal)(Event::Facts(&found.facts));
                 }
                 found
             },
-        );
+        };
         let mut all = Harvest::default();
-        for part in parts {
+        for part in reading.run(&groups) {
             all.facts.extend(part.facts);
             all.faults.extend(part.faults);
         }
         all
     }
 
-    /// Hints a file that somebody wants to read; what goes wrong here goes wrong again when it is read.
-    fn hint(&self, names: &[Wanted]) -> u64 {
-        let Some(first) = names.first().filter(|one| one.kind == FileKind::File) else { return 0 };
+    /// Where a file lies that somebody wants to read; what goes wrong here goes wrong again when it is read.
+    fn extents(&self, names: &[Wanted]) -> Vec<Extent> {
+        let Some(first) = names.first().filter(|one| one.kind == FileKind::File) else { return Vec::new() };
         let wants = || names.iter().flat_map(|one| &one.wants);
         if !wants().any(|want| matches!(want.delivery, Delivery::Whole { .. } | Delivery::Stream)) {
-            return 0;
+            return Vec::new();
         }
-        let hinted = self.guarded(|| {
+        let extents = self.guarded(|| {
             let mut file = self.fs.open(first.id)?;
             let len = file.len_bytes();
             let is_read = wants().any(|want| match want.delivery {
@@ -209,9 +206,9 @@ impl FilesystemDelivery<'_> {
                 Delivery::Stream => true,
                 Delivery::Entry | Delivery::Open => false,
             });
-            Ok(if is_read { ahead::hint(&mut *file) } else { 0 })
+            Ok(if is_read { plan::extents(&mut *file) } else { Vec::new() })
         });
-        hinted.unwrap_or(0)
+        extents.unwrap_or_default()
     }
 
     fn group(&self, names: &[Wanted], read_ahead: &ReadAhead) -> Harvest {
@@ -224,10 +221,11 @@ impl FilesystemDelivery<'_> {
         let calls: Vec<Call<'_>> = names
             .iter()
             .zip(&locations)
-            .flat_map(|(one, location)| one.wants.iter().map(move |want| (one, location, *want)))
+            .flat_map(|(one, location)| one.wants.iter().map(move |want| (one, location, want)))
             .filter_map(|(one, location, want)| {
                 let detector = self.detectors.get(want.detector)?;
-                Some(Call { detector: &**detector, found: found(one, location), want, wanted: one })
+                let written = want.written.as_ref().map(|folder| join(folder, one.name()));
+                Some(Call { detector: &**detector, written, location, want, wanted: one })
             })
             .collect();
         for call in calls.iter().filter(|call| call.want.delivery == Delivery::Entry) {
@@ -245,7 +243,7 @@ impl FilesystemDelivery<'_> {
 
     fn location(&self, one: &Wanted, uid: Option<u32>) -> Location {
         let kind = self.fs.description().kind;
-        let path = one.machine.as_ref().map_or(&one.path, |(_, path)| path);
+        let path = one.real_path();
         Location::in_volume(self.volume, kind).at(path, uid, self.view).from_volume_root(&one.path, self.view)
     }
 
@@ -339,7 +337,7 @@ fn read_in_order(
     }
     for Stream { sink, call, .. } in streams {
         let mut facts = Vec::new();
-        match catch_unwind(AssertUnwindSafe(|| sink.end(&call.found, &mut facts))) {
+        match catch_unwind(AssertUnwindSafe(|| sink.end(&call.found(), &mut facts))) {
             Ok(()) => delivered.facts.extend(facts),
             Err(_) => delivered.fault(call.wanted, panicked(call.detector)),
         }
@@ -350,7 +348,7 @@ fn read_in_order(
 fn begin_streams<'a>(calls: &[&'a Call<'a>], delivered: &mut Harvest) -> Vec<Stream<'a>> {
     let mut streams = Vec::new();
     for call in calls.iter().filter(|call| call.want.delivery == Delivery::Stream) {
-        match catch_unwind(AssertUnwindSafe(|| call.detector.stream(&call.found))) {
+        match catch_unwind(AssertUnwindSafe(|| call.detector.stream(&call.found()))) {
             Ok(Some(sink)) => streams.push(Stream { sink, call, wants_more: true }),
             Ok(None) => {}
             Err(_) => delivered.fault(call.wanted, panicked(call.detector)),
@@ -378,16 +376,30 @@ impl Stream<'_> {
 /// One detector's wish for one name of a file.
 struct Call<'a> {
     detector: &'a dyn Detector,
-    found: Found<'a>,
-    want: Want,
+    /// The path as the detector writes it, where that is another than the real one.
+    written: Option<Vec<u8>>,
+    location: &'a Location,
+    want: &'a Want,
     wanted: &'a Wanted,
 }
 
-fn found<'a>(one: &'a Wanted, location: &'a Location) -> Found<'a> {
-    let path = one.machine.as_ref().map_or(&one.path, |(_, path)| path);
-    let name = path.get(path.len().saturating_sub(one.name_len)..).unwrap_or_default();
-    let system = one.machine.as_ref().map_or(0, |(system, _)| *system);
-    Found { path, name, kind: one.kind, id: one.id, location, system }
+impl Call<'_> {
+    fn found(&self) -> Found<'_> {
+        let one = self.wanted;
+        let path = self.written.as_ref().unwrap_or_else(|| one.real_path());
+        let system = one.machine.as_ref().map_or(0, |(system, _)| *system);
+        Found { path, name: one.name(), kind: one.kind, id: one.id, location: self.location, system }
+    }
+}
+
+impl Wanted {
+    fn real_path(&self) -> &Vec<u8> {
+        self.machine.as_ref().map_or(&self.path, |(_, path)| path)
+    }
+
+    fn name(&self) -> &[u8] {
+        self.path.get(self.path.len().saturating_sub(self.name_len)..).unwrap_or_default()
+    }
 }
 
 fn is_within(len: usize, cap: u64) -> bool {
@@ -407,7 +419,7 @@ impl Harvest {
     fn inspect(&mut self, call: &Call<'_>, content: Delivered<'_>) {
         let mut facts = Vec::new();
         let result =
-            catch_unwind(AssertUnwindSafe(|| call.detector.inspect(&call.found, content, &mut facts)));
+            catch_unwind(AssertUnwindSafe(|| call.detector.inspect(&call.found(), content, &mut facts)));
         match result {
             Ok(result) => {
                 self.facts.extend(facts);

@@ -11,8 +11,12 @@ use stillframe_block::{
 pub struct Disk {
     /// `disk0`, `disk1`, … in the order given.
     pub name: String,
+    /// Its place among the machine's disks.
+    pub number: u32,
     /// The image's file name, or the snapshot's id.
     pub label: String,
+    /// The name under which a cloud attached it to the machine: `/dev/sdf`.
+    pub attached_as: Option<String>,
     counting: Arc<CountingSource>,
     source: Arc<dyn BlockSource>,
 }
@@ -23,7 +27,14 @@ impl Disk {
     pub fn new(index: u32, label: String, source: Arc<dyn BlockSource>, cache: &Arc<BlockCache>) -> Self {
         let counting = Arc::new(CountingSource::new(source));
         let source = Arc::new(CachedSource::new(counting.clone(), cache.clone(), index));
-        Self { name: format!("disk{index}"), label, counting, source }
+        let name = format!("disk{index}");
+        Self { name, number: index, label, attached_as: None, counting, source }
+    }
+
+    /// With the name under which it was attached.
+    #[must_use]
+    pub fn attached_as(self, device: Option<String>) -> Self {
+        Self { attached_as: device, ..self }
     }
 
     /// Opens image files or block devices as the disks of one machine.

@@ -10,14 +10,14 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use stillframe_block::{BlockSource, BudgetSource};
-use stillframe_fs::{FileContent, FileId, FileKind, FsError, ReadAhead, ReadOnlyFs};
+use stillframe_fs::{Extent, FileContent, FileId, FileKind, FsError, ReadAhead, ReadOnlyFs};
 use stillframe_model::{Coverage, PathView};
 
 use crate::Disk;
-use crate::ahead;
 use crate::journal::{Event, Findings, Journal, Step};
 use crate::layout::layout;
 use crate::mount::Mounts;
+use crate::plan;
 use crate::progress::Progress;
 use crate::scan::{OpenVolume, open, opened_row};
 use crate::walk::{Entry, Folder, Limits, Visitor, join, walk};
@@ -192,24 +192,24 @@ impl Hashing<'_> {
         let mut by_number: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
         by_number.sort_by_key(|(_, line)| line.id);
         let wants_hints = self.wanted && self.volume.budget.wants_hints();
-        let mut hashes = ahead::map(
-            &by_number,
-            wants_hints,
-            |lines| self.volume.fs.will_ask(&lines.iter().map(|(_, line)| line.id).collect::<Vec<_>>()),
-            |(_, line)| self.hint(line),
-            |(place, line)| (*place, self.hash_of(line)),
-        );
+        let reading = plan::Reading {
+            ahead_on: wants_hints.then_some(&*self.volume.fs),
+            id: |(_, line): &(usize, &Line)| line.id,
+            extents: |(_, line): &(usize, &Line)| self.extents(line),
+            work: |(place, line): &(usize, &Line)| (*place, self.hash_of(line)),
+        };
+        let mut hashes = reading.run(&by_number);
         hashes.sort_by_key(|(place, _)| *place);
         hashes.into_iter().map(|(_, hash)| hash).collect()
     }
 
-    fn hint(&self, line: &Line) -> u64 {
+    fn extents(&self, line: &Line) -> Vec<Extent> {
         if !is_content(line) || line.stream.is_some() {
-            return 0;
+            return Vec::new();
         }
         // What goes wrong here goes wrong again when the file is read.
-        let hinted = || self.volume.fs.open(line.id).map_or(0, |mut file| ahead::hint(&mut *file));
-        catch_unwind(AssertUnwindSafe(hinted)).unwrap_or(0)
+        let extents = || self.volume.fs.open(line.id).map(|mut file| plan::extents(&mut *file));
+        catch_unwind(AssertUnwindSafe(extents)).ok().and_then(Result::ok).unwrap_or_default()
     }
 
     fn hash_of(&self, line: &Line) -> Result<String, FsError> {
@@ -271,7 +271,11 @@ impl Visitor for Lister<'_> {
 
     fn visit(&self, entry: &Entry<'_>, in_folder: &mut Vec<Line>) {
         let path = join(&entry.folder.path, entry.name);
-        let size = self.fs.metadata(entry.id).map(|metadata| metadata.size_bytes);
+        let size = match entry.metadata {
+            Some(metadata) => Ok(metadata.size_bytes),
+            // For the reason why.
+            None => self.fs.metadata(entry.id).map(|metadata| metadata.size_bytes),
+        };
         match self.fs.alternate_streams(entry.id) {
             Ok(streams) => in_folder.extend(streams.into_iter().map(|stream| Line {
                 path: path.clone(),

@@ -31,6 +31,8 @@ pub struct Volume {
     pub short_name: String,
     /// The index of its disk.
     pub disk: usize,
+    /// The number of its partition; `None` where it has the whole disk.
+    pub partition: Option<u32>,
     /// Its bytes.
     pub source: Arc<dyn BlockSource>,
     /// What it is.
@@ -112,6 +114,7 @@ impl Layout {
                 name: disk.name.clone(),
                 short_name: "whole".to_owned(),
                 disk: index,
+                partition: None,
                 source,
                 part_uuid: None,
                 part_label: None,
@@ -175,6 +178,7 @@ impl Layout {
             name,
             short_name,
             disk: index,
+            partition: Some(partition.number),
             source: Arc::new(window),
             part_uuid: partition.part_uuid.clone(),
             part_label: partition.name.clone(),
@@ -204,6 +208,7 @@ impl Layout {
                 name: place.name,
                 short_name: place.short_name,
                 disk: place.disk,
+                partition: place.partition,
                 source: place.source,
                 kind,
                 facts,
@@ -244,6 +249,7 @@ struct Place {
     name: String,
     short_name: String,
     disk: usize,
+    partition: Option<u32>,
     source: Arc<dyn BlockSource>,
     part_uuid: Option<String>,
     part_label: Option<String>,

@@ -4,7 +4,6 @@
 //! together as the machine sees them, [`walk`] goes over each once, [`deliver`] reads what the detectors want, and
 //! [`scan`] makes the report of it. [`cloud`] gets the disks of machines that run in one. Nothing here prints or exits: that is the program's part, in [`cli`].
 
-mod ahead;
 pub mod cli;
 pub mod cloud;
 pub mod deliver;
@@ -15,6 +14,7 @@ pub mod journal;
 pub mod key;
 pub mod layout;
 pub mod mount;
+mod plan;
 pub mod progress;
 pub mod scan;
 pub mod tree;

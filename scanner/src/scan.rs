@@ -126,19 +126,19 @@ pub fn scan_on(
     let mut coverage = layout.coverage;
     let volumes = layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)).collect();
     let opened = open_all(volumes, options.budget, journal, &mut coverage);
+    let detectors = catalog(&options.scanners);
+    let matcher = Matcher::new(&detectors);
     let mounts = match before.mounts {
         Some(known) => {
             opened.iter().map(|one| known.get(&one.volume.name).cloned().unwrap_or_default()).collect()
         }
         None => {
-            let found = mounts(&opened, journal);
+            let found = mounts(&opened, disks, &matcher, journal);
             let names = opened.iter().map(|one| one.volume.name.clone());
             journal(Event::Mounted(&names.zip(found.iter().cloned()).collect()));
             found
         }
     };
-    let detectors = catalog(&options.scanners);
-    let matcher = Matcher::new(&detectors);
     let mut facts = before.facts;
     let mut entries = before.entries;
     coverage.extend(before.coverage);
@@ -217,7 +217,7 @@ pub fn survey_on(disks: &[Disk], budget: Budget, before: Findings, journal: &Jou
     let volumes = layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)).collect();
     coverage.extend(before.coverage);
     let opened = open_all(volumes, budget, journal, &mut coverage);
-    for (volume, mounts) in opened.iter().zip(&mounts(&opened, journal)) {
+    for (volume, mounts) in opened.iter().zip(&mounts(&opened, disks, &Matcher::default(), journal)) {
         journal(Event::Step(Step::Read(&volume.volume.name)));
         let mut row = opened_row(volume, mounts, PathView::Plain);
         push_reader_faults(&mut row, &*volume.fs);
@@ -229,19 +229,27 @@ pub fn survey_on(disks: &[Disk], budget: Budget, before: Findings, journal: &Jou
     coverage
 }
 
-fn mounts(opened: &[OpenVolume], journal: &Journal<'_>) -> Vec<Mounts> {
+fn mounts(opened: &[OpenVolume], disks: &[Disk], matcher: &Matcher, journal: &Journal<'_>) -> Vec<Mounts> {
+    let disk = |volume: &Volume| disks.get(volume.disk);
     let names: Vec<Opened<'_>> = opened
         .iter()
         .map(|one| Opened {
             name: &one.volume.name,
             fs: &*one.fs,
+            disk: disk(&one.volume)
+                .map_or(one.volume.disk, |disk| usize::try_from(disk.number).unwrap_or(usize::MAX)),
+            partition: one.volume.partition,
+            device: disk(&one.volume).and_then(|disk| disk.attached_as.as_deref()),
             part_uuid: one.volume.part_uuid.as_deref(),
             part_label: one.volume.part_label.as_deref(),
         })
         .collect();
     // A reader of a crate may panic here too; then nothing is mounted, and the walk meets the same panic and tells.
     let before = |name: &str| journal(Event::Step(Step::Mount(name)));
-    catch_unwind(AssertUnwindSafe(|| assemble(&names, &before)))
+    // In their order, so that two scans do the same.
+    let mut looked_for: Vec<&[u8]> = matcher.folder_paths().collect();
+    looked_for.sort_unstable();
+    catch_unwind(AssertUnwindSafe(|| assemble(&names, &looked_for, &before)))
         .unwrap_or_else(|_| vec![Mounts::default(); opened.len()])
 }
 
@@ -396,9 +404,16 @@ pub(crate) fn opened_row(volume: &OpenVolume, mounts: &Mounts, view: PathView<'_
     row.facts.uuid = description.uuid.as_deref().map(DiskText::new);
     row.facts.dirty = description.dirty;
     row.facts.reader = Some(Label::new(description.reader));
-    let mounted = mounts.0.first().map(|mount| if mount.at.is_empty() { b"/".as_slice() } else { &mount.at });
+    let mounted =
+        mounts.mounts.first().map(|mount| if mount.at.is_empty() { b"/".as_slice() } else { &mount.at });
     row.facts.mounted_at = mounted.map(|at| view.show(at));
     row.notes = description.notes.iter().copied().map(Label::new).collect();
+    if mounts.missing > 0 {
+        row.notes.push(Label::new("its fstab mounts what is not on these disks"));
+    }
+    if mounts.is_guessed {
+        row.notes.push(Label::new("its place in the tree is told by the order of the disks"));
+    }
     row.not_told = description.hidden.iter().copied().map(Label::new).collect();
     row
 }

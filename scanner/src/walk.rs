@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::Scope;
 use serde::{Deserialize, Serialize};
 use stillframe_bytes::Fault;
-use stillframe_fs::{DirEntry, FileId, FileKind, FsError, ReadOnlyFs};
+use stillframe_fs::{DirEntry, FileId, FileKind, FsError, Metadata, ReadOnlyFs};
 
 /// How far a walk goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct Entry<'a> {
     pub id: FileId,
     /// What it is.
     pub kind: FileKind,
+    /// What its inode says, where that can be read.
+    pub metadata: Option<&'a Metadata>,
 }
 
 impl Entry<'_> {
@@ -221,11 +223,17 @@ impl<'w, V: Visitor> Walk<'w, V> {
                 self.has_ended.store(true, Ordering::Relaxed);
                 return ControlFlow::Break(());
             }
-            let kind = self.kind(folder, entry);
+            let metadata = self.metadata(folder, entry);
+            let kind = match &metadata {
+                Some(metadata) => metadata.kind,
+                // Without its inode a subfolder cannot be read: it is told, and not entered.
+                None => entry.kind.filter(|hint| *hint != FileKind::Directory).unwrap_or(FileKind::Unknown),
+            };
             if kind == FileKind::Directory {
                 below.extend(self.next(folder, entry.name, entry.id));
             }
-            self.visitor.visit(&Entry { folder, name: entry.name, id: entry.id, kind }, &mut in_folder);
+            let told = Entry { folder, name: entry.name, id: entry.id, kind, metadata: metadata.as_ref() };
+            self.visitor.visit(&told, &mut in_folder);
             ControlFlow::Continue(())
         };
         let result = if self.fs.wants_hints() {
@@ -261,9 +269,9 @@ impl<'w, V: Visitor> Walk<'w, V> {
         result
     }
 
-    /// What an entry is, by its inode. What the folder says of it is a hint for programs that look at names only; one
+    /// What the inode of an entry says. What the folder says of it is a hint for programs that look at names only; one
     /// changed byte there would hide all of `/var`.
-    fn kind(&self, folder: &Folder, entry: &DirEntry<'_>) -> FileKind {
+    fn metadata(&self, folder: &Folder, entry: &DirEntry<'_>) -> Option<Metadata> {
         let fault = |error| self.fault(join(&folder.path, entry.name), error);
         match self.fs.metadata(entry.id) {
             Ok(metadata) => {
@@ -273,12 +281,11 @@ impl<'w, V: Visitor> Walk<'w, V> {
                 if let Some(claimed) = entry.kind.map(is_directory).filter(|claimed| *claimed != found) {
                     fault(Fault::new("directory entry type", 0, claimed, found).into());
                 }
-                metadata.kind
+                Some(metadata)
             }
             Err(error) => {
                 fault(error);
-                // Without its inode a subfolder cannot be read: it is told, and not entered.
-                entry.kind.filter(|hint| *hint != FileKind::Directory).unwrap_or(FileKind::Unknown)
+                None
             }
         }
     }

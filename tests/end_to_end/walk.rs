@@ -35,7 +35,7 @@ fn run_within(
     limits: Limits,
     detectors: &[Box<dyn Detector>],
 ) -> (Outcome, Harvest) {
-    let mounts = Mounts(vec![Mount { system: 0, folder: Vec::new(), at: Vec::new() }]);
+    let mounts = Mounts::new(vec![Mount { system: 0, folder: Vec::new(), at: Vec::new() }]);
     let (matcher, progress) = (Matcher::new(detectors), Progress::default());
     let finder = Finder::new(&matcher, &mounts);
     let outcome = walk(fs, limits, &finder, &progress);

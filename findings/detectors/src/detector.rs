@@ -38,7 +38,8 @@ pub trait Detector: Send + Sync {
 /// An entry that somebody wants.
 #[derive(Debug, Clone)]
 pub struct Found<'a> {
-    /// The path on the machine; on a filesystem that is mounted nowhere, from its root.
+    /// The path on the machine, as the detector's interest writes it where symbolic links lead to the entry's folder; on a
+    /// filesystem that is mounted nowhere, from its root. The `location` has the real one.
     pub path: &'a [u8],
     /// Its last component.
     pub name: &'a [u8],

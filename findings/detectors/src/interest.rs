@@ -1,5 +1,6 @@
 /// Which entries a detector wants. Paths are the machine's: a filesystem that the machine mounts on `/var` is matched
-/// as `/var`, and symbolic links are not followed, so a detector names every place that a file may really be in.
+/// as `/var`. Folders are found through symbolic links (`/lib/apk` where `/lib` leads to `usr/lib`); a file that is itself
+/// a link is not followed, since its content is another file's: a detector names every place that it may really be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
     /// The one entry at this path.

@@ -121,6 +121,7 @@ fn target(session: &Session, disk: u32, snapshot: &Snapshot) -> Target {
     Target {
         disk,
         label: snapshot.id.clone(),
+        attached_as: None,
         snapshot_id: snapshot.id.clone(),
         volume_id: snapshot.volume_id.clone(),
         key: snapshot.kms_key_id.clone(),

@@ -207,6 +207,7 @@ impl Work<'_> {
                 Some(snapshot) => targets.push(Target {
                     disk: number,
                     label,
+                    attached_as: Some(disk.device.clone()),
                     snapshot_id: snapshot.id.clone(),
                     volume_id: volume_id.to_owned(),
                     key: self.key_of(volume_id),

@@ -22,6 +22,8 @@ pub(super) struct Target {
     pub(super) disk: u32,
     /// What it is called besides.
     pub(super) label: String,
+    /// The name under which it is attached to the instance: `/dev/sdf`.
+    pub(super) attached_as: Option<String>,
     pub(super) snapshot_id: String,
     pub(super) volume_id: String,
     /// The key, where it is encrypted.
@@ -129,6 +131,7 @@ pub(super) fn targets(sources: &[(Target, Arc<EbsSource>)]) -> Vec<isolation::Ta
     let target = |(target, source): &(Target, Arc<EbsSource>)| isolation::Target {
         number: target.disk,
         label: target.label.clone(),
+        attached_as: target.attached_as.clone(),
         bytes: Bytes::Here(source.clone()),
     };
     sources.iter().map(target).collect()

@@ -170,7 +170,9 @@ fn disks(order: &Order, files: Vec<OwnedFd>, lanes: Vec<UnixStream>) -> io::Resu
             }
         };
         // What the disk is called is the parent's to say.
-        disks.push(Disk::new(disk.number, String::new(), source, &cache));
+        let disk =
+            Disk::new(disk.number, String::new(), source, &cache).attached_as(disk.attached_as.clone());
+        disks.push(disk);
     }
     Ok(disks)
 }

@@ -31,10 +31,12 @@ pub(super) struct Order {
 }
 
 /// A disk. Lanes know it by its place in the list.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct DiskOrder {
     /// Which of the machine's disks it is.
     pub(super) number: u32,
+    /// The name under which it was attached, by which an `fstab` may call it.
+    pub(super) attached_as: Option<String>,
     pub(super) read_by: ReadBy,
 }
 

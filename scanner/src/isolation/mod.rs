@@ -57,6 +57,8 @@ pub struct Target {
     pub number: u32,
     /// The image's file name, or the snapshot's id. The process that parses does not hear of it.
     pub label: String,
+    /// The name under which a cloud attached it to the machine: `/dev/sdf`.
+    pub attached_as: Option<String>,
     /// Its bytes.
     pub bytes: Bytes,
 }
@@ -77,7 +79,8 @@ impl Target {
     pub fn open_all(paths: &[impl AsRef<Path>]) -> Result<Vec<Self>, OpenError> {
         let open = |number: u32, path: &Path| {
             let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            Ok(Self { number, label, bytes: Bytes::File(Arc::new(FileSource::open(path)?)) })
+            let bytes = Bytes::File(Arc::new(FileSource::open(path)?));
+            Ok(Self { number, label, attached_as: None, bytes })
         };
         (0..).zip(paths).map(|(number, path)| open(number, path.as_ref())).collect()
     }
@@ -92,6 +95,7 @@ impl Target {
                 Bytes::Here(source) => source.clone(),
             };
             Disk::new(target.number, target.label.clone(), source, &cache)
+                .attached_as(target.attached_as.clone())
         };
         targets.iter().map(disk).collect()
     }

@@ -394,7 +394,7 @@ fn disk_order(target: &Target) -> DiskOrder {
             ReadBy::Lane { len_bytes: source.len_bytes(), wants_hints: source.wants_hints() }
         }
     };
-    DiskOrder { number: target.number, read_by }
+    DiskOrder { number: target.number, attached_as: target.attached_as.clone(), read_by }
 }
 
 /// Disks that the worker reads by itself are not served.

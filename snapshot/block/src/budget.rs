@@ -27,6 +27,11 @@ impl Default for Budget {
 /// Ends the endless loop of a reader on a crafted volume: past the budget every read is an error, for good.
 pub struct BudgetSource {
     inner: Arc<dyn BlockSource>,
+    meter: Arc<Meter>,
+}
+
+/// What was spent. The devices of one filesystem share it.
+struct Meter {
     budget: Budget,
     made: Instant,
     /// When the clock started, in milliseconds after `made`.
@@ -40,27 +45,33 @@ impl BudgetSource {
     /// Starts the clock.
     #[must_use]
     pub fn new(inner: Arc<dyn BlockSource>, budget: Budget) -> Self {
-        Self {
-            inner,
+        let meter = Meter {
             budget,
             made: Instant::now(),
             started_ms: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             exhausted: OnceLock::new(),
-        }
+        };
+        Self { inner, meter: Arc::new(meter) }
+    }
+
+    /// Another device of the same filesystem: what is read of it is charged to the same budget.
+    #[must_use]
+    pub fn and(&self, inner: Arc<dyn BlockSource>) -> Self {
+        Self { inner, meter: self.meter.clone() }
     }
 
     /// Starts the clock anew. For a volume that was opened and waited while others were read: their time is not its own.
     /// A limit that was reached stays.
     pub fn restart_clock(&self) {
-        self.started_ms.store(milliseconds(self.made.elapsed()), Ordering::Relaxed);
+        self.meter.started_ms.store(milliseconds(self.meter.made.elapsed()), Ordering::Relaxed);
     }
 
     /// The limit that was reached first, if one was. A reader may hide the cause of an error; this does not.
     #[must_use]
     pub fn exhausted(&self) -> Option<ExhaustedBudget> {
-        self.exhausted.get().copied()
+        self.meter.exhausted.get().copied()
     }
 
     /// Counts as a read of nothing. For loops that may go long without one: the hole of a sparse file has no end that a
@@ -75,11 +86,17 @@ impl BudgetSource {
     /// Remembers a limit of the source below: a reader may hide why it failed.
     fn note<T>(&self, answer: Result<T, ReadError>) -> Result<T, ReadError> {
         if let Err(ReadError::Budget(exhausted)) = &answer {
-            let _ = self.exhausted.set(*exhausted);
+            let _ = self.meter.exhausted.set(*exhausted);
         }
         answer
     }
 
+    fn charge(&self, len: usize) -> Result<(), ReadError> {
+        self.meter.charge(len)
+    }
+}
+
+impl Meter {
     fn waited(&self) -> Duration {
         Duration::from_millis(self.started_ms.load(Ordering::Relaxed))
     }
@@ -100,8 +117,8 @@ impl BudgetSource {
             // The first cause stays; later reads meet it again.
             let _ = self.exhausted.set(over);
         }
-        match self.exhausted() {
-            Some(exhausted) => Err(ReadError::Budget(exhausted)),
+        match self.exhausted.get() {
+            Some(exhausted) => Err(ReadError::Budget(*exhausted)),
             None => Ok(()),
         }
     }
@@ -143,6 +160,16 @@ mod tests {
     use super::*;
     use crate::MemorySource;
     use crate::hints::Hints;
+
+    #[test]
+    fn devices_of_one_filesystem_share_its_budget() {
+        let first = limited(Budget { reads: 2, ..Budget::default() });
+        let second = first.and(Arc::new(MemorySource(vec![0; 4096])));
+        let mut byte = [0];
+        assert!(first.read_exact_at(0, &mut byte).is_ok() && second.read_exact_at(0, &mut byte).is_ok());
+        assert!(second.read_exact_at(0, &mut byte).is_err());
+        assert_eq!(first.exhausted(), Some(ExhaustedBudget::Reads { cap: 2 }));
+    }
 
     fn limited(budget: Budget) -> BudgetSource {
         BudgetSource::new(Arc::new(MemorySource(vec![0; 4096])), budget)
