@@ -4,6 +4,7 @@
 //! `find -printf %y` prints it, size in bytes, SHA-256 of a regular file or `-`. It prints no findings, so people's names
 //! in paths are shown.
 
+use std::cmp::Ordering;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +25,8 @@ use crate::walk::{Entry, Folder, Limits, Visitor, join, walk};
 use stillframe_detectors::ledger::error_fault;
 
 const PIECE_BYTES: usize = 256 * 1024;
+/// What could not be told of streams is kept so often; a row shows fewer.
+const MAX_FAULTS: usize = 1000;
 
 /// How files are listed.
 #[derive(Debug, Clone, Copy)]
@@ -82,14 +85,59 @@ pub fn files_on(
     Ok(coverage)
 }
 
-/// One line, but for its hash.
+/// One line, but for its hash. A disk has millions of them, so that a folder's path is kept once.
 struct Line {
-    path: Vec<u8>,
+    name: Box<[u8]>,
     kind: FileKind,
     id: FileId,
     /// The name of the alternate stream, where this is one.
-    stream: Option<Vec<u8>>,
-    size: Result<u64, FsError>,
+    stream: Option<Box<[u8]>>,
+    /// `None` where it cannot be told; why is kept apart.
+    size: Option<u64>,
+}
+
+/// The lines of one folder.
+struct FolderLines {
+    path: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+/// The lines of all folders, and what could not be told, by path.
+#[derive(Default)]
+struct Lines {
+    folders: Vec<FolderLines>,
+    faults: Vec<(Vec<u8>, FsError)>,
+}
+
+/// A line, and the path of its folder.
+type Placed<'a> = (&'a [u8], &'a Line);
+
+impl Lines {
+    /// All lines in the order of their whole paths.
+    fn ordered(&self) -> Vec<Placed<'_>> {
+        let of_folder = |folder: &'_ FolderLines| folder.lines.len();
+        let mut lines = Vec::with_capacity(self.folders.iter().map(of_folder).sum());
+        for folder in &self.folders {
+            lines.extend(folder.lines.iter().map(|line| (folder.path.as_slice(), line)));
+        }
+        lines.sort_unstable_by(by_path);
+        lines
+    }
+}
+
+/// Compares `folder/name`, and then streams, without putting the paths together.
+fn by_path(a: &Placed<'_>, b: &Placed<'_>) -> Ordering {
+    let common = a.0.len().min(b.0.len());
+    let (start_a, rest_a) = a.0.split_at_checked(common).unwrap_or_default();
+    let (start_b, rest_b) = b.0.split_at_checked(common).unwrap_or_default();
+    let of_names = || match (rest_a, rest_b) {
+        ([], []) => a.1.name.cmp(&b.1.name),
+        _ => {
+            let whole = |rest: &[u8], line: &Line| [rest, b"/", &line.name].concat();
+            whole(rest_a, a.1).cmp(&whole(rest_b, b.1))
+        }
+    };
+    start_a.cmp(start_b).then_with(of_names).then_with(|| a.1.stream.cmp(&b.1.stream))
 }
 
 fn list(
@@ -102,29 +150,25 @@ fn list(
     let fs = &*volume.fs;
     let lister = Lister { fs, lines: Mutex::default() };
     let outcome = walk(fs, Limits::default(), &lister, progress);
-    let mut lines = lister.lines.into_inner().unwrap_or_else(PoisonError::into_inner);
-    lines.sort_by(|a, b| (&a.path, &a.stream).cmp(&(&b.path, &b.stream)));
+    let mut listed = lister.lines.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let untold = std::mem::take(&mut listed.faults);
+    let lines = listed.ordered();
 
     let mut row = opened_row(volume, &Mounts::default(), PathView::Plain);
     row.facts.entries = Some(outcome.entries);
     let mut faults = outcome.faults;
-    let to_read = lines.iter().filter(|line| is_content(line)).count();
+    faults.extend(untold);
+    let to_read = lines.iter().filter(|(_, line)| is_content(line)).count();
     progress.add_wanted(if options.sha256 { u64::try_from(to_read).unwrap_or(0) } else { 0 });
     let hashing = Hashing { volume, wanted: options.sha256, read_ahead: ReadAhead::default(), progress };
     for part in lines.chunks(hashing.lines_at_once()) {
         for (line, hash) in part.iter().zip(hashing.hashes_of(part)) {
             let hash = hash.unwrap_or_else(|error| {
-                faults.push((line.path.clone(), error));
+                faults.push((join(line.0, &line.1.name), error));
                 "-".to_owned()
             });
-            let size = match &line.size {
-                Ok(size) => size.to_string(),
-                Err(error) => {
-                    faults.push((line.path.clone(), error.clone()));
-                    "-".to_owned()
-                }
-            };
-            let path = full_path(line);
+            let (path, line) = (full_path(line), line.1);
+            let size = line.size.map_or_else(|| "-".to_owned(), |size| size.to_string());
             writeln!(out, "{shown}\t{}\t{}\t{size}\t{hash}", raw_path(&path), line.kind.letter())?;
         }
     }
@@ -137,11 +181,13 @@ fn list(
     Ok(row)
 }
 
-fn full_path(line: &Line) -> Vec<u8> {
-    match &line.stream {
-        Some(stream) => [&line.path, b":".as_slice(), stream].concat(),
-        None => line.path.clone(),
+fn full_path((folder, line): &Placed<'_>) -> Vec<u8> {
+    let mut path = join(folder, &line.name);
+    if let Some(stream) = &line.stream {
+        path.push(b':');
+        path.extend_from_slice(stream);
     }
+    path
 }
 
 /// Valid UTF-8 as it is; a backslash, a tab and a newline escaped, and other bytes as `\xHH`.
@@ -165,7 +211,7 @@ fn raw_path(path: &[u8]) -> String {
 
 /// Whether a line has content that can be hashed.
 fn is_content(line: &Line) -> bool {
-    (line.kind == FileKind::File || line.stream.is_some()) && line.size.is_ok()
+    (line.kind == FileKind::File || line.stream.is_some()) && line.size.is_some()
 }
 
 /// The hashing of one filesystem's files.
@@ -188,10 +234,14 @@ impl Hashing<'_> {
 
     /// The hash of each line, in their order. The files are read in the order of their numbers, which is closer to that
     /// of the disk than the order of names: neighbours share blocks.
-    fn hashes_of(&self, lines: &[Line]) -> Vec<Result<String, FsError>> {
-        let mut by_number: Vec<(usize, &Line)> = lines.iter().enumerate().collect();
+    fn hashes_of(&self, lines: &[Placed<'_>]) -> Vec<Result<String, FsError>> {
+        if !self.wanted {
+            return lines.iter().map(|_| Ok("-".to_owned())).collect();
+        }
+        let mut by_number: Vec<(usize, &Line)> =
+            lines.iter().enumerate().map(|(place, (_, line))| (place, *line)).collect();
         by_number.sort_by_key(|(_, line)| line.id);
-        let wants_hints = self.wanted && self.volume.budget.wants_hints();
+        let wants_hints = self.volume.budget.wants_hints();
         let reading = plan::Reading {
             ahead_on: wants_hints.then_some(&*self.volume.fs),
             id: |(_, line): &(usize, &Line)| line.id,
@@ -214,7 +264,7 @@ impl Hashing<'_> {
 
     fn hash_of(&self, line: &Line) -> Result<String, FsError> {
         let fs = &*self.volume.fs;
-        if !self.wanted || !is_content(line) {
+        if !is_content(line) {
             return Ok("-".to_owned());
         }
         let hashed = catch_unwind(AssertUnwindSafe(|| {
@@ -256,47 +306,54 @@ fn sha256(
 /// The visitor that keeps every entry.
 struct Lister<'a> {
     fs: &'a dyn ReadOnlyFs,
-    lines: Mutex<Vec<Line>>,
+    lines: Mutex<Lines>,
+}
+
+/// What a [`Lister`] keeps for one folder.
+#[derive(Default)]
+struct InFolder {
+    lines: Vec<Line>,
+    faults: Vec<(Vec<u8>, FsError)>,
 }
 
 impl Visitor for Lister<'_> {
     type InFolder<'v>
-        = Vec<Line>
+        = InFolder
     where
         Self: 'v;
 
-    fn enter(&self, _folder: &Folder) -> Vec<Line> {
-        Vec::new()
+    fn enter(&self, _folder: &Folder) -> InFolder {
+        InFolder::default()
     }
 
-    fn visit(&self, entry: &Entry<'_>, in_folder: &mut Vec<Line>) {
-        let path = join(&entry.folder.path, entry.name);
-        let size = match entry.metadata {
-            Some(metadata) => Ok(metadata.size_bytes),
-            // For the reason why.
-            None => self.fs.metadata(entry.id).map(|metadata| metadata.size_bytes),
+    fn visit(&self, entry: &Entry<'_>, in_folder: &mut InFolder) {
+        let mut line = |kind, stream, size| {
+            in_folder.lines.push(Line { name: entry.name.into(), kind, id: entry.id, stream, size });
         };
         match self.fs.alternate_streams(entry.id) {
-            Ok(streams) => in_folder.extend(streams.into_iter().map(|stream| Line {
-                path: path.clone(),
-                kind: FileKind::File,
-                id: entry.id,
-                size: Ok(stream.size_bytes),
-                stream: Some(stream.name),
-            })),
-            Err(error) => in_folder.push(Line {
-                path: path.clone(),
-                kind: FileKind::Unknown,
-                id: entry.id,
-                stream: Some(b"?".to_vec()),
-                size: Err(error),
-            }),
+            Ok(streams) => {
+                for stream in streams {
+                    line(FileKind::File, Some(stream.name.into()), Some(stream.size_bytes));
+                }
+            }
+            // Where the inode cannot be read the walk has said why.
+            Err(error) if entry.metadata.is_some() => {
+                line(FileKind::Unknown, Some(b"?".as_slice().into()), None);
+                in_folder.faults.push((entry.path(), error));
+            }
+            Err(_) => {}
         }
-        in_folder.push(Line { path, kind: entry.kind, id: entry.id, stream: None, size });
+        line(entry.kind, None, entry.metadata.map(|metadata| metadata.size_bytes));
     }
 
-    fn leave(&self, _folder: &Folder, in_folder: Vec<Line>) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).extend(in_folder);
+    fn leave(&self, folder: &Folder, mut in_folder: InFolder) {
+        in_folder.lines.shrink_to_fit();
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MAX_FAULTS.saturating_sub(lines.faults.len());
+        lines.faults.extend(in_folder.faults.into_iter().take(room));
+        if !in_folder.lines.is_empty() {
+            lines.folders.push(FolderLines { path: folder.path.clone(), lines: in_folder.lines });
+        }
     }
 }
 
@@ -308,5 +365,37 @@ mod tests {
     fn names_that_are_utf_8_are_printed_as_they_are() {
         assert_eq!(raw_path("/é\\\t\n".as_bytes()), "/é\\\\\\t\\n");
         assert_eq!(raw_path(b"/a\xff"), "/a\\xff");
+    }
+
+    #[test]
+    fn lines_are_in_the_order_of_their_whole_paths() {
+        let paths = [
+            "/a", "/a-b", "/a-b/x", "/a/b", "/a/b:s", "/a/b/c", "/a/bc", "/b", "/a.", "/a0/0", "/a/b-",
+            "/a/-",
+        ];
+        let mut lines = Lines::default();
+        for path in paths {
+            let (path, stream) = path.split_once(':').map_or((path, None), |(path, name)| (path, Some(name)));
+            let (folder, name) = path.rsplit_once('/').unwrap();
+            let line = Line {
+                name: name.as_bytes().into(),
+                kind: FileKind::File,
+                id: FileId::new(1),
+                stream: stream.map(|name| name.as_bytes().into()),
+                size: None,
+            };
+            lines.folders.push(FolderLines { path: folder.into(), lines: vec![line] });
+        }
+        let found: Vec<Vec<u8>> = lines.ordered().iter().map(full_path).collect();
+        let mut expected: Vec<(&str, &str)> =
+            paths.iter().map(|path| path.split_once(':').unwrap_or((path, ""))).collect();
+        expected.sort_unstable();
+        let expected: Vec<Vec<u8>> = expected
+            .into_iter()
+            .map(|(path, stream)| {
+                format!("{path}{}{stream}", if stream.is_empty() { "" } else { ":" }).into()
+            })
+            .collect();
+        assert_eq!(found, expected);
     }
 }
