@@ -18,9 +18,10 @@ use crate::Disk;
 use crate::journal::{Event, Findings, Journal, Step};
 use crate::layout::layout;
 use crate::mount::Mounts;
+use crate::open::{OpenVolume, open};
 use crate::plan;
 use crate::progress::Progress;
-use crate::scan::{OpenVolume, open, opened_row};
+use crate::scan::opened_row;
 use crate::walk::{Entry, Folder, Limits, Visitor, join, walk};
 use stillframe_detectors::ledger::error_fault;
 

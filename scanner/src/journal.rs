@@ -27,6 +27,8 @@ pub enum Event<'e> {
         /// The rows of everything else.
         coverage: &'e [Coverage],
     },
+    /// Images in files of the volumes that are to be read too: a row for each.
+    Images(&'e [Coverage]),
     /// Where the volumes are mounted, by their names.
     Mounted(&'e BTreeMap<String, Mounts>),
     /// A volume is open; its row before anything was walked.

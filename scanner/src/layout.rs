@@ -35,6 +35,8 @@ pub struct Volume {
     pub partition: Option<u32>,
     /// Its bytes.
     pub source: Arc<dyn BlockSource>,
+    /// The other devices of a filesystem that lies on several.
+    pub more: Vec<Arc<dyn BlockSource>>,
     /// What it is.
     pub kind: FsKind,
     /// What is known of it before it is opened.
@@ -77,6 +79,7 @@ pub fn layout(disks: &[Disk], excluded: &[String], dead: &[String], journal: &Jo
             layout.coverage.push(row);
         }
     }
+    crate::devices::join(&mut layout);
     layout
 }
 
@@ -210,6 +213,7 @@ impl Layout {
                 disk: place.disk,
                 partition: place.partition,
                 source: place.source,
+                more: Vec::new(),
                 kind,
                 facts,
                 part_uuid: place.part_uuid,

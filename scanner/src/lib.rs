@@ -7,13 +7,16 @@
 pub mod cli;
 pub mod cloud;
 pub mod deliver;
+mod devices;
 pub mod disk;
 pub mod files;
+mod images;
 pub mod isolation;
 pub mod journal;
 pub mod key;
 pub mod layout;
 pub mod mount;
+mod open;
 mod plan;
 pub mod progress;
 pub mod scan;

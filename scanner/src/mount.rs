@@ -24,6 +24,17 @@ pub struct FolderLink {
     pub written: Vec<u8>,
 }
 
+/// An image in a file of a filesystem, which a system mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedImage {
+    /// Of which system.
+    pub system: usize,
+    /// The file's path from the root of its filesystem.
+    pub file: Vec<u8>,
+    /// Where the system mounts it.
+    pub at: Vec<u8>,
+}
+
 /// All mounts of one filesystem.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mounts {
@@ -34,6 +45,8 @@ pub struct Mounts {
     pub covered: Vec<(usize, Vec<u8>)>,
     /// Other paths of the folders that somebody looks for.
     pub links: Vec<FolderLink>,
+    /// Images in its files that are mounted.
+    pub images: Vec<MountedImage>,
     /// How many lines of its `fstab`, where it is a root, mount what is not on these disks.
     pub missing: u32,
     /// Whether it was found by the order of the disks, since nothing better told which disk a name meant.

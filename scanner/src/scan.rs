@@ -1,10 +1,10 @@
 //! One scan: the disks of one machine in, one report out.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use stillframe_block::{Budget, BudgetSource, ReadError};
+use stillframe_block::{Budget, ReadError};
 use stillframe_detectors::{Detector, Fact, Matcher, Sourced, catalog, conclude};
 use stillframe_fs::{FsError, ReadOnlyFs};
 use stillframe_model::{
@@ -14,13 +14,15 @@ use stillframe_model::{
 
 use crate::Disk;
 use crate::deliver::{FilesystemDelivery, Finder};
+use crate::images;
 use crate::journal::{Event, Findings, Journal, Step};
 use crate::layout::{Volume, layout};
 use crate::mount::Mounts;
+use crate::open::{OpenVolume, open_all};
 use crate::progress::Progress;
 use crate::tree::{Opened, assemble};
 use crate::walk::{Limits, Outcome, walk};
-use stillframe_detectors::ledger::{budget_words, error_fault, open_failure, row_fault};
+use stillframe_detectors::ledger::{budget_words, error_fault, row_fault};
 
 /// How a scan is to be done.
 pub struct ScanOptions {
@@ -60,50 +62,6 @@ impl ScanOptions {
     }
 }
 
-/// A volume whose filesystem is open.
-pub(crate) struct OpenVolume {
-    pub(crate) volume: Volume,
-    pub(crate) fs: Box<dyn ReadOnlyFs>,
-    pub(crate) budget: Arc<BudgetSource>,
-}
-
-/// Opens the filesystem on `volume` behind a budget and a panic boundary.
-pub(crate) fn open(volume: Volume, budget: Budget) -> Result<OpenVolume, Box<Coverage>> {
-    let source = Arc::new(BudgetSource::new(volume.source.clone(), budget));
-    let opened = catch_unwind(AssertUnwindSafe(|| stillframe_readers::open(volume.kind, source.clone())));
-    let panicked = Err(FsError::Reader { reader: "reader", what: "the reader panicked while opening" });
-    match opened.unwrap_or(panicked) {
-        Ok(fs) => Ok(OpenVolume { volume, fs, budget: source }),
-        Err(error) => {
-            // A reader may hide a limit that was reached, or panic at it.
-            let limit = source.exhausted().map(|exhausted| FsError::Read(ReadError::Budget(exhausted)));
-            Err(Box::new(failed_row(&volume, limit.as_ref().unwrap_or(&error))))
-        }
-    }
-}
-
-/// Opens all filesystems; those that cannot be get their row.
-fn open_all(
-    volumes: Vec<Volume>,
-    budget: Budget,
-    journal: &Journal<'_>,
-    coverage: &mut Vec<Coverage>,
-) -> Vec<OpenVolume> {
-    let mut opened = Vec::new();
-    for volume in volumes {
-        tracing::debug!(volume = volume.name, kind = volume.kind.name(), "opening");
-        journal(Event::Step(Step::Open(&volume.name)));
-        match open(volume, budget) {
-            Ok(volume) => opened.push(volume),
-            Err(row) => {
-                journal(Event::Read { row: &row, entries: 0 });
-                coverage.push(*row);
-            }
-        }
-    }
-    opened
-}
-
 /// Scans the disks of one machine, in this process.
 #[must_use]
 pub fn scan(disks: &[Disk], options: &ScanOptions, progress: &Progress) -> Report {
@@ -128,7 +86,7 @@ pub fn scan_on(
     let opened = open_all(volumes, options.budget, journal, &mut coverage);
     let detectors = catalog(&options.scanners);
     let matcher = Matcher::new(&detectors);
-    let mounts = match before.mounts {
+    let mounts = match before.mounts.clone() {
         Some(known) => {
             opened.iter().map(|one| known.get(&one.volume.name).cloned().unwrap_or_default()).collect()
         }
@@ -139,10 +97,13 @@ pub fn scan_on(
             found
         }
     };
+    let images = images::open_all(&opened, &mounts, &before, options.budget, journal, &mut coverage);
     let mut facts = before.facts;
     let mut entries = before.entries;
     coverage.extend(before.coverage);
-    for (volume, mounts) in opened.iter().zip(&mounts) {
+    // Images first: who goes on where another died must find the volumes open that they lie on.
+    let all = images.iter().map(|(volume, mounts)| (volume, mounts)).chain(opened.iter().zip(&mounts));
+    for (volume, mounts) in all {
         let name = &volume.volume.name;
         progress.set_reading(&format!("{name} ({})", volume.fs.description().kind));
         journal(Event::Step(Step::Read(name)));
@@ -215,9 +176,12 @@ pub fn survey_on(disks: &[Disk], budget: Budget, before: Findings, journal: &Jou
     journal(Event::Met { volumes: &layout.volumes, coverage: &layout.coverage });
     let mut coverage = layout.coverage;
     let volumes = layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)).collect();
-    coverage.extend(before.coverage);
+    coverage.extend(before.coverage.iter().cloned());
     let opened = open_all(volumes, budget, journal, &mut coverage);
-    for (volume, mounts) in opened.iter().zip(&mounts(&opened, disks, &Matcher::default(), journal)) {
+    let mounts = mounts(&opened, disks, &Matcher::default(), journal);
+    let images = images::open_all(&opened, &mounts, &before, budget, journal, &mut coverage);
+    let all = images.iter().map(|(volume, mounts)| (volume, mounts)).chain(opened.iter().zip(&mounts));
+    for (volume, mounts) in all {
         journal(Event::Step(Step::Read(&volume.volume.name)));
         let mut row = opened_row(volume, mounts, PathView::Plain);
         push_reader_faults(&mut row, &*volume.fs);
@@ -264,7 +228,17 @@ fn io(disks: &[Disk], entries: u64) -> Io {
 }
 
 /// Rows about disks stay in the order of the disk: each disk, its partitions, their filesystems; the others follow.
+/// What lies on a volume follows it.
 pub(crate) fn order(coverage: &mut [Coverage]) {
+    let starts: BTreeMap<String, u64> = coverage
+        .iter()
+        .filter_map(|row| Some((row.name.as_str().to_owned(), row.facts.start_bytes?.saturating_add(1))))
+        .collect();
+    let start = |name: &str| {
+        let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
+        let above = ends.filter_map(|end| starts.get(name.get(..end)?)).last();
+        above.copied().unwrap_or(0)
+    };
     let is_on_disk = |row: &Coverage| {
         matches!(
             row.kind,
@@ -276,18 +250,15 @@ pub(crate) fn order(coverage: &mut [Coverage]) {
     };
     coverage.sort_by_key(|row| {
         if !is_on_disk(row) {
-            return (true, String::new(), 0, row.kind);
+            return (true, String::new(), 0, 0, 0, row.kind);
         }
         let name = row.name.as_str();
         let disk = name.split('/').next().unwrap_or(name);
         let number =
             disk.strip_prefix("disk").and_then(|number| number.parse::<u64>().ok()).unwrap_or(u64::MAX);
-        (
-            false,
-            format!("{number:020}"),
-            row.facts.start_bytes.map_or(0, |start| start.saturating_add(1)),
-            row.kind,
-        )
+        let image = name.rsplit_once("/image").and_then(|(_, number)| number.parse::<u64>().ok());
+        let depth = name.matches('/').count();
+        (false, format!("{number:020}"), start(name), depth, image.unwrap_or(0), row.kind)
     });
 }
 
@@ -304,15 +275,6 @@ fn scan_id() -> String {
     [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
 }
 
-fn failed_row(volume: &Volume, error: &FsError) -> Coverage {
-    let (status, reason) = open_failure(error);
-    let mut row = Coverage::unread(CoverageKind::Filesystem, &*volume.name, status, reason);
-    row.facts = volume.facts.clone();
-    row.facts.format = Some(Label::new(volume.kind.name()));
-    row.push_fault(error_fault(error, None));
-    row
-}
-
 /// The reading of one filesystem.
 struct Reading<'a> {
     volume: &'a OpenVolume,
@@ -327,7 +289,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn run(&self) -> (Coverage, Vec<Sourced<Fact>>, u64) {
         let fs = &*self.volume.fs;
-        self.volume.budget.restart_clock();
+        self.volume.restart_clocks();
         (self.journal)(Event::Opened(&opened_row(self.volume, self.mounts, self.options.view())));
         let finder = Finder::new(self.matcher, self.mounts);
         let mut outcome = walk(fs, self.options.limits, &finder, self.progress);

@@ -13,6 +13,7 @@ mod hostile;
 mod listing;
 mod listings;
 mod mutation;
+mod one_tree;
 mod packages;
 mod purl;
 mod releases;

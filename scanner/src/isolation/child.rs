@@ -238,6 +238,7 @@ fn tell(speaker: &Speaker, event: &Event<'_>) {
             volumes: volumes.iter().map(crate::layout::Volume::row).collect(),
             coverage: coverage.to_vec(),
         },
+        Event::Images(rows) => Message::Images(rows.to_vec()),
         Event::Mounted(mounts) => Message::Mounted(mounts.clone()),
         Event::Opened(row) => Message::Opened(row.clone()),
         Event::Facts(facts) => Message::Facts(facts.to_vec()),

@@ -34,6 +34,8 @@ pub(super) struct Kept {
     taken: BTreeMap<StepTold, u32>,
     /// Whether this worker has said what there is.
     has_met: bool,
+    /// Whether it has said which images it met in files.
+    has_images: bool,
     fact_bytes: u64,
     pub(super) deaths: u64,
     /// Whether facts were dropped since there were too many.
@@ -46,6 +48,7 @@ impl Kept {
         self.step = None;
         self.taken.clear();
         self.has_met = false;
+        self.has_images = false;
     }
 
     /// What the worker is at.
@@ -83,6 +86,7 @@ impl Kept {
                 self.looked =
                     coverage.into_iter().map(|row| accept::row(row, disks)).collect::<Result<_, _>>()?;
             }
+            Message::Images(rows) => self.take_images(rows, disks)?,
             Message::Mounted(mounts) => {
                 if mounts.keys().any(|name| !self.met.contains_key(name)) {
                     return Err(Death::Forgery("it named a volume that it had not met"));
@@ -111,6 +115,32 @@ impl Kept {
                 self.before.entries = self.before.entries.saturating_add(entries);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Images in files of volumes. Each has the name of the volume that it lies on, and a number.
+    fn take_images(&mut self, rows: Vec<Coverage>, disks: &[u32]) -> Result<(), Death> {
+        if std::mem::replace(&mut self.has_images, true) {
+            return Err(Death::Forgery("it did the same thing twice"));
+        }
+        if rows.len().saturating_add(self.met.len()) > MAX_VOLUMES {
+            return Err(Death::Flood);
+        }
+        for row in rows {
+            let row = accept::row(row, disks)?;
+            let name = row.name.as_str();
+            let beneath = name
+                .rsplit_once("/image")
+                .filter(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+            let is_known = |beneath: &str| self.met.contains_key(beneath) || self.before.is_ended(beneath);
+            if row.kind != CoverageKind::Filesystem || !beneath.is_some_and(|(beneath, _)| is_known(beneath))
+            {
+                return Err(Death::Forgery("it named a volume that it had not met"));
+            }
+            if !self.before.is_ended(name) {
+                self.met.insert(name.to_owned(), row);
+            }
         }
         Ok(())
     }

@@ -144,6 +144,8 @@ pub enum Message {
         /// Disks, partitions and what lies between them.
         coverage: Vec<Coverage>,
     },
+    /// Images in files of the volumes: a row for each.
+    Images(Vec<Coverage>),
     /// Where the volumes are mounted.
     Mounted(BTreeMap<String, Mounts>),
     /// A volume is open.

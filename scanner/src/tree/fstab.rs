@@ -30,6 +30,8 @@ pub(super) enum By {
     PartUuid(String),
     PartLabel(String),
     Device(DeviceName),
+    /// By the path of an image in a file.
+    File(Vec<u8>),
     /// By something that lies above partitions, and is not read: device mapper, md.
     Other,
 }
@@ -61,7 +63,15 @@ fn parse_line(line: &str) -> Option<Line> {
     let mut fields = line.split_whitespace();
     let (spec, at) = (fields.next()?, fields.next()?);
     let (kind, options) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
-    if spec.starts_with('#') || !is_mounted_at_boot(options) || kind == "swap" || is_bind(options) {
+    if spec.starts_with('#') || !is_mounted_at_boot(options) || kind == "swap" {
+        return None;
+    }
+    self::line(spec, at, kind, options)
+}
+
+/// The line that these fields make, if they mount a filesystem of a disk or of a file.
+pub(super) fn line(spec: &str, at: &str, kind: &str, options: &str) -> Option<Line> {
+    if is_bind(options) {
         return None;
     }
     let at = unescape(at);
@@ -104,7 +114,9 @@ fn name(spec: &str) -> Option<By> {
         // The links of `udev` write what is not harmless as `\x20`, `fstab` itself as `\040`.
         return Some(make(unescape(value.trim_matches('"'))));
     }
-    let device = spec.strip_prefix("/dev/")?;
+    let Some(device) = spec.strip_prefix("/dev/") else {
+        return spec.starts_with('/').then(|| By::File(unescape(spec).into_bytes()));
+    };
     match DeviceName::parse(device) {
         Some(name) => Some(By::Device(name)),
         // The kernel's own word for whatever it was started from.
@@ -204,9 +216,12 @@ mod tests {
             "/dev/sdb2 none swap sw 0 0",
             "/srv/data /var/data none bind 0 0",
             "/dev/root / ext4 ro 0 0",
+            "none /proc proc defaults 0 0",
         ] {
             assert_eq!(parse(line), [], "{line}");
         }
+        let image = parse("/srv/data\\040disk.img /mnt ext4 loop 0 0");
+        assert_eq!(image.first().map(|line| &line.by), Some(&By::File(b"/srv/data disk.img".to_vec())));
         assert_eq!(parse("/dev/sdb1 /mnt ext4 noauto,x-systemd.automount 0 0").len(), 1);
     }
 }

@@ -26,11 +26,13 @@ pub(super) struct Lookup<'a> {
 /// A name in a folder of a filesystem.
 type Place = (usize, FileId, Vec<u8>);
 
-/// A folder of a system.
+/// A folder or file of a system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RealFolder {
+pub(super) struct Real {
     /// The index of its filesystem.
     pub(super) filesystem: usize,
+    /// Its id there.
+    id: FileId,
     /// Its path on the machine; empty for the root.
     pub(super) path: Vec<u8>,
 }
@@ -52,7 +54,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// The folder that `path` leads to; `None` where it leads to none.
-    pub(super) fn folder(&mut self, path: &[u8]) -> Option<RealFolder> {
+    pub(super) fn folder(&mut self, path: &[u8]) -> Option<Real> {
         let root = *self.mounts.get(b"".as_slice())?;
         let mut waiting: Vec<Vec<u8>> = components(path);
         let mut at = vec![(Vec::new(), root)];
@@ -69,13 +71,15 @@ impl<'a> Lookup<'a> {
                 continue;
             }
             let (path, (filesystem, folder)) = at.last()?.clone();
+            let below = crate::walk::join(&path, &name);
+            // Where something is mounted need not be on the disk: systemd makes the folder when it mounts.
+            if let Some(begins) = self.mounts.get(&below) {
+                at.push((below, *begins));
+                continue;
+            }
             let (id, kind) = self.entry(filesystem, folder, &name)?;
             match kind {
-                FileKind::Directory => {
-                    let path = crate::walk::join(&path, &name);
-                    let begins = self.mounts.get(&path).copied().unwrap_or((filesystem, id));
-                    at.push((path, begins));
-                }
+                FileKind::Directory => at.push((below, (filesystem, id))),
                 FileKind::Symlink => {
                     links = links.saturating_add(1);
                     let target = self.opened.get(filesystem)?.fs.read_link(id).ok()?;
@@ -90,8 +94,34 @@ impl<'a> Lookup<'a> {
                 _ => return None,
             }
         }
-        let (path, (filesystem, _)) = at.pop()?;
-        Some(RealFolder { filesystem, path })
+        let (path, (filesystem, id)) = at.pop()?;
+        Some(Real { filesystem, id, path })
+    }
+
+    /// The regular file that `path` leads to; `None` where it leads to none.
+    pub(super) fn file(&mut self, path: &[u8]) -> Option<Real> {
+        let mut path = path.to_vec();
+        for _ in 0..MAX_LINKS {
+            let at = path.iter().rposition(|byte| *byte == b'/')?;
+            let (folder, name) = (self.folder(path.get(..at)?)?, path.get(at.saturating_add(1)..)?);
+            let (id, kind) = self.entry(folder.filesystem, folder.id, name)?;
+            match kind {
+                FileKind::File => {
+                    let path = crate::walk::join(&folder.path, name);
+                    return Some(Real { filesystem: folder.filesystem, id, path });
+                }
+                FileKind::Symlink => {
+                    let target = self.opened.get(folder.filesystem)?.fs.read_link(id).ok()?;
+                    path = if target.starts_with(b"/") {
+                        target
+                    } else {
+                        crate::walk::join(&folder.path, &target)
+                    };
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 
     fn entry(&mut self, filesystem: usize, folder: FileId, name: &[u8]) -> Option<(FileId, FileKind)> {

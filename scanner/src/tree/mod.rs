@@ -5,6 +5,7 @@ mod fstab;
 mod lookup;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +15,7 @@ use stillframe_fs::{FileId, FileKind, FsError, ReadOnlyFs};
 use self::devices::Bound;
 use self::fstab::{By, Line, Subvolume};
 use self::lookup::Lookup;
-use crate::mount::{FolderLink, Mount, Mounts};
+use crate::mount::{FolderLink, Mount, MountedImage, Mounts, is_within};
 
 /// A filesystem that was opened, and the names that an `fstab` may call it.
 pub struct Opened<'a> {
@@ -77,9 +78,12 @@ pub fn assemble(opened: &[Opened<'_>], looked_for: &[&[u8]], before: &dyn Fn(&st
         if let Some(mounts) = mounts.get_mut(root.filesystem) {
             mounts.mounts.push(at_root);
         }
-        mount(opened, &root, system, &mut mounts);
-        cover(system, &mut mounts);
-        link(opened, looked_for, system, &mut mounts);
+        let files = mount(opened, &root, system, &mut mounts);
+        cover(system, &files, &mut mounts);
+        let mut lookup = Lookup::new(opened, &mounts, system);
+        let links = links(&mut lookup, looked_for);
+        let images = images(&mut lookup, &files);
+        note(system, links, images, &mut mounts);
         system = system.saturating_add(1);
     }
     mounts
@@ -111,9 +115,20 @@ fn roots(opened: &[Opened<'_>], before: &dyn Fn(&str)) -> Vec<Root> {
     roots
 }
 
-/// Mounts what the `fstab` of the system at `root` names.
-fn mount(opened: &[Opened<'_>], root: &Root, system: usize, mounts: &mut [Mounts]) {
-    let lines = opened.get(root.filesystem).map(|one| fstab::lines(one.fs, root.id)).unwrap_or_default();
+/// Mounts what the `fstab` of the system at `root` names, and its mount units. Gives the lines that name files.
+fn mount(opened: &[Opened<'_>], root: &Root, system: usize, mounts: &mut [Mounts]) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    if let Some(one) = opened.get(root.filesystem) {
+        lines.extend(fstab::lines(one.fs, root.id));
+        // A unit for a place that `fstab` names too is overruled by it.
+        for line in units::lines(one.fs, root.id) {
+            if !lines.iter().any(|known| known.at == line.at) {
+                lines.push(line);
+            }
+        }
+    }
+    let (files, lines): (Vec<Line>, Vec<Line>) =
+        lines.into_iter().partition(|line| matches!(line.by, By::File(_)));
     let bound = Bound::of(&lines, opened, root.filesystem);
     let mut missing = 0_u32;
     // The root is where it was found, whatever its line says.
@@ -136,6 +151,7 @@ fn mount(opened: &[Opened<'_>], root: &Root, system: usize, mounts: &mut [Mounts
     if let Some(mounts) = mounts.get_mut(root.filesystem) {
         mounts.missing = missing;
     }
+    files
 }
 
 /// The filesystem that a line names, and whether that is a guess. Of copies with one UUID the one on the root's disk is
@@ -157,7 +173,7 @@ fn target(line: &Line, opened: &[Opened<'_>], root: usize, bound: &Bound) -> Opt
         }
         By::PartLabel(label) => first(&|one| one.part_label == Some(label)),
         By::Device(name) => bound.find(name, &line.kind, opened),
-        By::Other => None,
+        By::File(_) | By::Other => None,
     }
 }
 
@@ -179,24 +195,61 @@ fn default_folder(fs: &dyn ReadOnlyFs) -> (Vec<u8>, FileId) {
 }
 
 /// Tells each filesystem of the system which of its paths other mounts lie over.
-fn cover(system: usize, mounts: &mut [Mounts]) {
+fn cover(system: usize, files: &[Line], mounts: &mut [Mounts]) {
     let of_system = |mount: &&Mount| mount.system == system && !mount.at.is_empty();
-    let places: Vec<Vec<u8>> =
-        mounts.iter().flat_map(|one| &one.mounts).filter(of_system).map(|mount| mount.at.clone()).collect();
+    let of_disks = mounts.iter().flat_map(|one| &one.mounts).filter(of_system).map(|mount| &mount.at);
+    let places: Vec<Vec<u8>> = of_disks.chain(files.iter().map(|line| &line.at)).cloned().collect();
     for one in mounts.iter_mut().filter(|one| one.mounts.iter().any(|mount| mount.system == system)) {
         one.covered.extend(places.iter().map(|at| (system, at.clone())));
     }
 }
 
-/// Finds where symbolic links lead from the folders that somebody looks for.
-fn link(opened: &[Opened<'_>], looked_for: &[&[u8]], system: usize, mounts: &mut [Mounts]) {
-    let mut lookup = Lookup::new(opened, mounts, system);
+/// Where symbolic links lead from the folders that somebody looks for: the filesystem, the real path and the written one.
+fn links(lookup: &mut Lookup<'_>, looked_for: &[&[u8]]) -> Vec<(usize, Vec<u8>, Vec<u8>)> {
+    let mut links = Vec::new();
     for written in looked_for {
         // A reader may panic here as anywhere; then this path is looked for as it is written.
         let Ok(Some(real)) = catch_unwind(AssertUnwindSafe(|| lookup.folder(written))) else { continue };
-        if let Some(mounts) = mounts.get_mut(real.filesystem).filter(|_| real.path != *written) {
-            mounts.links.push(FolderLink { system, real: real.path, written: written.to_vec() });
+        if real.path != *written {
+            links.push((real.filesystem, real.path, written.to_vec()));
         }
+    }
+    links
+}
+
+/// The files that lines name as images: the filesystem, the file's path on the machine, and where it is mounted.
+fn images(lookup: &mut Lookup<'_>, files: &[Line]) -> Vec<(usize, Vec<u8>, Vec<u8>)> {
+    let mut images = Vec::new();
+    for line in files {
+        let By::File(path) = &line.by else { continue };
+        // One that is not there is mounted by nobody.
+        if let Ok(Some(real)) = catch_unwind(AssertUnwindSafe(|| lookup.file(path))) {
+            images.push((real.filesystem, real.path, line.at.clone()));
+        }
+    }
+    images
+}
+
+/// Keeps what was found with the filesystem that it lies on.
+fn note(
+    system: usize,
+    links: Vec<(usize, Vec<u8>, Vec<u8>)>,
+    images: Vec<(usize, Vec<u8>, Vec<u8>)>,
+    mounts: &mut [Mounts],
+) {
+    for (filesystem, real, written) in links {
+        if let Some(mounts) = mounts.get_mut(filesystem) {
+            mounts.links.push(FolderLink { system, real, written });
+        }
+    }
+    for (filesystem, path, at) in images {
+        let Some(mounts) = mounts.get_mut(filesystem) else { continue };
+        let holds = |mount: &&Mount| mount.system == system && is_within(&path, &mount.at);
+        let Some(mount) = mounts.mounts.iter().filter(holds).max_by_key(|mount| mount.at.len()) else {
+            continue;
+        };
+        let file = [&mount.folder, path.get(mount.at.len()..).unwrap_or_default()].concat();
+        mounts.images.push(MountedImage { system, file, at });
     }
 }
 
@@ -222,12 +275,17 @@ fn mark(fs: &dyn ReadOnlyFs, root: FileId) -> Option<bool> {
     found.map(|(_, names_system)| *names_system).max()
 }
 
-fn descend(fs: &dyn ReadOnlyFs, root: FileId, path: &[&[u8]]) -> Option<FileId> {
+pub(crate) fn descend(fs: &dyn ReadOnlyFs, root: FileId, path: &[&[u8]]) -> Option<FileId> {
     let mut at = root;
     for name in path {
         at = entry(fs, at, name).ok()??.0;
     }
     Some(at)
+}
+
+/// What an entry is, where its inode can be read or its folder says so.
+fn kind_of(fs: &dyn ReadOnlyFs, file: FileId, said: Option<FileKind>) -> Option<FileKind> {
+    fs.metadata(file).map(|metadata| metadata.kind).ok().or(said)
 }
 
 /// The entry called `name` in `folder`.

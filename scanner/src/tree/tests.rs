@@ -223,6 +223,37 @@ fn what_lies_below_a_mount_is_hidden_and_links_lead_through_mounts() {
     assert_eq!(others(&mounts[1], b"/var/lib/dpkg"), ["/lib/packages"]);
 }
 
+#[test]
+fn images_in_files_are_mounted_by_units_that_something_wants() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "root/etc/os-release", "ID=ubuntu\n");
+    write(
+        root.path(),
+        "root/etc/fstab",
+        "UUID=uuid-var /var ext4 defaults 0 2\n/srv/link.img /srv/data ext4 loop 0 0\n",
+    );
+    write(root.path(), "root/srv/real.img", "image");
+    symlink("real.img", root.path().join("root/srv/link.img")).unwrap();
+    write(root.path(), "var/lib/snapd/snaps/core_1.snap", "image");
+    write(root.path(), "var/lib/snapd/snaps/old_1.snap", "image");
+    let system = root.path().join("root/etc/systemd/system");
+    fs::create_dir_all(system.join("multi-user.target.wants")).unwrap();
+    for (name, what) in [("core", "core_1.snap"), ("old", "old_1.snap"), ("gone", "gone_1.snap")] {
+        let unit =
+            format!("[Mount]\nWhat=/var/lib/snapd/snaps/{what}\nWhere=/snap/{name}/1\nType=squashfs\n");
+        fs::write(system.join(format!("snap-{name}-1.mount")), unit).unwrap();
+    }
+    for name in ["snap-core-1.mount", "snap-gone-1.mount"] {
+        symlink(format!("/etc/systemd/system/{name}"), system.join("multi-user.target.wants").join(name))
+            .unwrap();
+    }
+    let parts: [Part<'_>; 2] = [("root", "ext4", 0, Some(1)), ("var", "ext4", 0, Some(2))];
+    let mounts = machine(root.path(), &parts, &[], &[]);
+    let image = |file: &str, at: &str| MountedImage { system: 0, file: file.into(), at: at.into() };
+    assert_eq!(mounts[0].images, [image("/srv/real.img", "/srv/data")]);
+    assert_eq!(mounts[1].images, [image("/lib/snapd/snaps/core_1.snap", "/snap/core/1")]);
+}
+
 /// What the kernel finds at `path` with `root` as its root.
 fn by_kernel(root: &Path, path: &str) -> Option<Vec<u8>> {
     let at = openat2(CWD, root, OFlags::PATH, Mode::empty(), ResolveFlags::empty()).unwrap();
