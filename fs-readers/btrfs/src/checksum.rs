@@ -1,7 +1,7 @@
-//! The checksums that a filesystem may be made with (On-disk format, "Checksums"): CRC-32C, xxHash64, SHA-256.
-//!
-//! BLAKE2b is not supported.
+//! The checksums that a filesystem may be made with (On-disk format, "Checksums"): CRC-32C, xxHash64, SHA-256,
+//! BLAKE2b with 256 bits.
 
+use blake2::Blake2b256;
 use sha2::{Digest, Sha256};
 
 /// `csum_type` of the superblock.
@@ -10,6 +10,7 @@ pub(crate) enum Checksum {
     Crc32c,
     XxHash64,
     Sha256,
+    Blake2b,
 }
 
 impl Checksum {
@@ -18,6 +19,7 @@ impl Checksum {
             0 => Some(Self::Crc32c),
             1 => Some(Self::XxHash64),
             2 => Some(Self::Sha256),
+            3 => Some(Self::Blake2b),
             _ => None,
         }
     }
@@ -27,7 +29,7 @@ impl Checksum {
         match self {
             Self::Crc32c => 4,
             Self::XxHash64 => 8,
-            Self::Sha256 => 32,
+            Self::Sha256 | Self::Blake2b => 32,
         }
     }
 
@@ -37,6 +39,7 @@ impl Checksum {
             Self::Crc32c => stored.starts_with(&crc32c::crc32c(bytes).to_le_bytes()),
             Self::XxHash64 => stored.starts_with(&xxhash64(bytes).to_le_bytes()),
             Self::Sha256 => stored.starts_with(&Sha256::digest(bytes)),
+            Self::Blake2b => stored.starts_with(&Blake2b256::digest(bytes)),
         }
     }
 }

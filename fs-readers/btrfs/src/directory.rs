@@ -8,8 +8,7 @@ use stillframe_fs::{DirEntry, FileId, FileKind, FsError};
 use crate::node::{DIR_INDEX, INODE_ITEM, Key, ROOT_ITEM};
 use crate::store::Store;
 use crate::subvolumes;
-use crate::superblock::Tree;
-use crate::tree::Cursor;
+use crate::view::View;
 
 /// The root directory of every subvolume.
 pub(crate) const ROOT_DIRECTORY: u64 = 256;
@@ -24,11 +23,11 @@ pub(crate) type Visit<'a> = dyn FnMut(DirEntry<'_>) -> ControlFlow<()> + 'a;
 /// Visits all entries of `directory`. Goes on past damage where it can, and tells of the first at the end.
 pub(crate) fn read(
     store: &Store,
-    tree: Tree,
+    view: View<'_>,
     directory: FileId,
     visit: &mut Visit<'_>,
 ) -> Result<(), FsError> {
-    let mut cursor = Cursor::unplaced(store, tree)?;
+    let mut cursor = view.unplaced(store)?;
     let mut step = cursor.place_at(Key::new(directory.number, DIR_INDEX, 0));
     let mut damage: Option<FsError> = None;
     loop {

@@ -1,55 +1,54 @@
-//! Nodes and data by logical address: copies on the device, checksums, and a small cache of nodes.
+//! Nodes and data by logical address: copies on the devices, checksums, and the nodes that were read last.
 
-use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use stillframe_block::BlockSource;
-use stillframe_bytes::Fault;
-use stillframe_fs::{FsError, extent_hints};
+use stillframe_bytes::{Fault, Structure};
+use stillframe_fs::{Extent, FsError, HINT_EXTENTS_AT_MOST, prefetch_on};
 
-use crate::chunks::ChunkMap;
-use crate::node::Node;
+use crate::chunks::{ChunkMap, Place, Spot, Way};
+use crate::devices::Devices;
+use crate::node::{CHUNK_ITEM, DEV_ITEM, Node};
+use crate::nodes::NodeCache;
+use crate::parity;
 use crate::superblock::{Superblock, Tree};
 use crate::tree::Cursor;
 use crate::{to_u64, to_usize};
 
-/// A node is read and checked once for the many searches that pass through it. 8 MiB for each open filesystem, and
-/// about as much again for the parsed keys.
-const CACHE_BYTES: u64 = 8 << 20;
+/// Says what is wrong with the sectors at an address.
+type Check<'c> = dyn Fn(u64, &[u8]) -> Result<(), Fault> + 'c;
 
 /// What all reading of an open filesystem goes through.
 pub(crate) struct Store {
-    source: Arc<dyn BlockSource>,
+    pub(crate) devices: Devices,
     pub(crate) superblock: Superblock,
-    pub(crate) chunks: ChunkMap,
-    /// Direct-mapped by address, so that a lock is held for a moment only.
-    nodes: Vec<Mutex<Option<Arc<Node>>>>,
+    chunks: ChunkMap,
+    nodes: NodeCache,
     bad_copies: AtomicU64,
 }
 
 impl Store {
     /// Reads the chunk tree, without which nothing is found.
-    pub(crate) fn open(source: Arc<dyn BlockSource>, superblock: Superblock) -> Result<Self, FsError> {
-        let chunks = ChunkMap::from_system_chunks(&superblock)?;
-        let slots = CACHE_BYTES.checked_div(superblock.node_bytes).unwrap_or(0).max(1);
-        let nodes = (0..slots).map(|_| Mutex::new(None)).collect();
-        let mut store = Self { source, superblock, chunks, nodes, bad_copies: AtomicU64::new(0) };
+    pub(crate) fn open(sources: Vec<Arc<dyn BlockSource>>) -> Result<Self, FsError> {
+        let (devices, superblock) = Devices::open(sources)?;
+        let chunks = ChunkMap::from_system_chunks(&superblock, &devices)?;
+        let nodes = NodeCache::new(superblock.node_bytes);
+        let mut store = Self { devices, superblock, chunks, nodes, bad_copies: AtomicU64::new(0) };
         let mut all = store.chunks.clone();
         let mut cursor = Cursor::first(&store, store.superblock.chunk_tree)?;
         while let Some((key, item)) = cursor.item() {
-            if key.kind == crate::node::CHUNK_ITEM {
-                all.insert(&store.superblock, key.offset, &item)?;
+            match key.kind {
+                CHUNK_ITEM => {
+                    all.insert(&store.superblock, &store.devices, key.offset, &item)?;
+                }
+                DEV_ITEM => check_own(&store.superblock, &item)?,
+                _ => {}
             }
             cursor.advance()?;
         }
-        all.check_complete()?;
         store.chunks = all;
         Ok(store)
-    }
-
-    pub(crate) fn len_bytes(&self) -> u64 {
-        self.source.len_bytes()
     }
 
     /// Copies that failed their check while another one passed.
@@ -59,118 +58,245 @@ impl Store {
 
     /// The node at `logical`, which must have this level and generation.
     pub(crate) fn node(&self, expected: Tree) -> Result<Arc<Node>, FsError> {
-        let node = self.cached_node(expected.root)?;
-        if node.level != expected.level {
-            return Err(Fault::new("node level", node.logical, expected.level, node.level).into());
-        }
-        if node.generation != expected.generation {
-            let (claimed, found) = (expected.generation, node.generation);
-            return Err(Fault::new("node generation", node.logical, claimed, found).into());
-        }
+        let node = self.nodes.node(expected.root, || self.read_node(expected))?;
+        check_expected(&node, expected)?;
         Ok(node)
     }
 
-    fn cached_node(&self, logical: u64) -> Result<Arc<Node>, FsError> {
-        let number = logical.checked_div(self.superblock.node_bytes).unwrap_or(0);
-        // Neighbours go to different slots, and so do nodes that lie a power of two apart.
-        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let slot = to_usize(mixed).checked_rem(self.nodes.len()).and_then(|slot| self.nodes.get(slot));
-        if let Some(slot) = slot {
-            let held = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(node) = held.filter(|node| node.logical == logical) {
-                return Ok(node);
-            }
-        }
-        let node = Arc::new(self.read_node(logical)?);
-        if let Some(slot) = slot {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.clone());
-        }
-        Ok(node)
-    }
-
-    fn read_node(&self, logical: u64) -> Result<Node, FsError> {
-        let len = self.superblock.node_bytes;
+    fn read_node(&self, expected: Tree) -> Result<Node, FsError> {
+        let (logical, len) = (expected.root, to_usize(self.superblock.node_bytes));
         if !logical.is_multiple_of(self.superblock.sector_bytes) {
             let what = "node address";
             return Err(Fault::new(what, logical, self.superblock.sector_bytes, logical).into());
         }
-        self.try_copies(logical, len, |bytes| {
-            Node::parse(&self.superblock, logical, bytes).map_err(FsError::from)
-        })
-    }
-
-    /// Reads `len_bytes` of data at `logical` and gives each copy to `check`, until one passes. The range must not pass
-    /// the end of its chunk.
-    pub(crate) fn try_copies<T>(
-        &self,
-        logical: u64,
-        len_bytes: u64,
-        check: impl Fn(Vec<u8>) -> Result<T, FsError>,
-    ) -> Result<T, FsError> {
-        let (copies, left) = self.chunks.locate(logical)?;
-        if left < len_bytes {
-            return Err(Fault::new("logical range", logical, left, len_bytes).into());
-        }
-        let mut first_error = None;
-        for place in copies {
-            let mut bytes = vec![0; to_usize(len_bytes)];
-            let outcome = match self.source.read_exact_at(place, &mut bytes) {
-                Ok(()) => check(bytes),
-                Err(error) => Err(error.into()),
-            };
-            match outcome {
-                Ok(good) => {
-                    if first_error.is_some() {
-                        self.bad_copies.fetch_add(1, Ordering::Relaxed);
-                    }
-                    return Ok(good);
+        let mut outcome = Outcome::default();
+        for number in 0..self.count_ways(logical, self.superblock.node_bytes)? {
+            let mut bytes = vec![0; len];
+            let tried = self.read_nth_way(logical, &mut bytes, number).and_then(|()| {
+                let node = Node::parse(&self.superblock, logical, bytes)?;
+                check_expected(&node, expected)?;
+                Ok(node)
+            });
+            match tried {
+                Ok(node) => {
+                    self.note(&outcome);
+                    return Ok(node);
                 }
-                Err(error) if error.is_final() => return Err(error),
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                }
+                Err(error) => outcome.failed(error)?,
             }
         }
-        Err(first_error.unwrap_or(FsError::Unsupported("btrfs over several devices")))
+        Err(self.no_way(logical, outcome))
+    }
+
+    /// The most ways in which a part of a range can be read.
+    fn count_ways(&self, logical: u64, len_bytes: u64) -> Result<usize, Fault> {
+        let end = logical.saturating_add(len_bytes);
+        let (mut at, mut most) = (logical, 0);
+        while at < end {
+            let place = self.chunks.locate(at)?;
+            most = most.max(place.ways.len());
+            at = at.saturating_add(place.left.max(1));
+        }
+        Ok(most)
+    }
+
+    /// Reads a range that may pass from one stripe to the next, each part in the way with this number, or the last that
+    /// there is.
+    fn read_nth_way(&self, logical: u64, buffer: &mut [u8], number: usize) -> Result<(), FsError> {
+        let mut at = logical;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let place = self.chunks.locate(at)?;
+            let (now, later) = rest.split_at_mut(to_usize(place.left).min(rest.len()));
+            let Some(way) = place.ways.get(number).or(place.ways.last()) else {
+                return Err(missing(at, &place));
+            };
+            self.read_way(way, now)?;
+            at = at.saturating_add(to_u64(now.len()));
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn read_way(&self, way: &Way, buffer: &mut [u8]) -> Result<(), FsError> {
+        match way {
+            Way::Copy(spot) => self.devices.read(spot.index, spot.offset, buffer),
+            Way::Rebuilt(row) => parity::rebuild(&self.devices, row, buffer),
+        }
+    }
+
+    /// Reads whole sectors; `check` says which of the sectors of a piece is not what it should be. What fails is read from
+    /// another copy, sector by sector. Without `is_checked`, devices that missed something are not believed.
+    pub(crate) fn read_data(
+        &self,
+        logical: u64,
+        buffer: &mut [u8],
+        is_checked: bool,
+        check: &Check<'_>,
+    ) -> Result<(), FsError> {
+        let mut at = logical;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let place = self.chunks.locate(at)?;
+            let (now, later) = rest.split_at_mut(to_usize(place.left).min(rest.len()));
+            let first = place.ways.iter().find(|way| is_checked || !way.is_stale());
+            let is_good = match first.map(|way| self.read_way(way, now)) {
+                Some(Ok(())) => check(at, now).is_ok(),
+                Some(Err(error)) if error.is_final() => return Err(error),
+                _ => false,
+            };
+            if !is_good {
+                self.read_sectors(at, now, is_checked, check)?;
+            }
+            at = at.saturating_add(to_u64(now.len()));
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Reads each sector in the first way that passes.
+    fn read_sectors(
+        &self,
+        logical: u64,
+        buffer: &mut [u8],
+        is_checked: bool,
+        check: &Check<'_>,
+    ) -> Result<(), FsError> {
+        let mut at = logical;
+        for sector in buffer.chunks_mut(to_usize(self.superblock.sector_bytes)) {
+            let place = self.chunks.locate(at)?;
+            let mut outcome = Outcome::default();
+            let mut is_read = false;
+            let fits = to_u64(sector.len()) <= place.left;
+            for way in place.ways.iter().filter(|_| fits) {
+                if !is_checked && way.is_stale() {
+                    outcome
+                        .failed(Fault::new("content of a stale device", at, "a checksum", "none").into())?;
+                    continue;
+                }
+                let tried = self.read_way(way, sector).and_then(|()| Ok(check(at, sector)?));
+                match tried {
+                    Ok(()) => {
+                        is_read = true;
+                        break;
+                    }
+                    Err(error) => outcome.failed(error)?,
+                }
+            }
+            if !is_read {
+                return Err(self.no_way(at, outcome));
+            }
+            self.note(&outcome);
+            at = at.saturating_add(to_u64(sector.len()));
+        }
+        Ok(())
+    }
+
+    fn note(&self, outcome: &Outcome) {
+        if outcome.first.is_some() {
+            self.bad_copies.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Why there was no way: what the first failed with, or that there was none to begin with.
+    fn no_way(&self, logical: u64, outcome: Outcome) -> FsError {
+        outcome.first.unwrap_or_else(|| match self.chunks.locate(logical) {
+            Ok(place) => missing(logical, &place),
+            Err(fault) => fault.into(),
+        })
     }
 
     /// Whether [`Self::prefetch`] does anything.
     pub(crate) fn wants_hints(&self) -> bool {
-        self.source.wants_hints()
+        self.devices.sources.iter().any(BlockSource::wants_hints)
     }
 
-    /// A hint that these bytes of the device will be read.
-    pub(crate) fn prefetch(&self, ranges: &[Range<u64>]) {
-        self.source.prefetch(ranges);
+    /// A hint that these bytes of the devices will be read.
+    pub(crate) fn prefetch(&self, extents: &[Extent]) {
+        prefetch_on(&self.devices.sources, extents);
     }
 
-    /// Adds the places of `len_bytes` at `logical` to what a hint names: of the first copy, which is read before any
-    /// other. `false` where no more are taken.
-    pub(crate) fn add_hints(&self, hints: &mut Vec<Range<u64>>, logical: u64, len_bytes: u64) -> bool {
+    /// Adds the places of `len_bytes` at `logical`: of the copy that is read before any other. `false` where no more are
+    /// taken.
+    pub(crate) fn add_extents(&self, extents: &mut Vec<Extent>, logical: u64, len_bytes: u64) -> bool {
         let end = logical.saturating_add(len_bytes);
         let mut at = logical;
         while at < end {
-            let Ok((mut copies, left)) = self.chunks.locate(at) else { return false };
-            let len = left.min(end.saturating_sub(at));
-            let Some(place) = copies.next().filter(|_| len > 0) else { return false };
-            if !extent_hints(hints, place..place.saturating_add(len)) {
+            let Ok(place) = self.chunks.locate(at) else { return false };
+            let len = place.left.min(end.saturating_sub(at));
+            if len == 0 {
+                return false;
+            }
+            let of = |spot: &Spot| {
+                let range = spot.offset..spot.offset.saturating_add(len);
+                u32::try_from(spot.index).ok().map(|device| Extent::on(device, range))
+            };
+            let goes_on = match place.ways.first() {
+                Some(Way::Copy(spot)) => of(spot).is_none_or(|extent| add_extent(extents, extent)),
+                // All of the row is read.
+                Some(Way::Rebuilt(row)) => {
+                    row.units.iter().flatten().filter_map(of).all(|extent| add_extent(extents, extent))
+                }
+                None => true,
+            };
+            if !goes_on {
                 return false;
             }
             at = at.saturating_add(len);
         }
         true
     }
+}
 
-    /// How much of `len_bytes` at `logical` lies in one chunk.
-    pub(crate) fn contiguous(&self, logical: u64, len_bytes: u64) -> Result<u64, Fault> {
-        Ok(self.chunks.locate(logical)?.1.min(len_bytes))
-    }
+/// What was tried so far.
+#[derive(Default)]
+struct Outcome {
+    first: Option<FsError>,
+}
 
-    /// The bytes of `data` that a checksum covers, for each checksum.
-    pub(crate) fn sectors<'a>(&self, data: &'a [u8]) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
-        let sector_bytes = self.superblock.sector_bytes;
-        data.chunks(to_usize(sector_bytes))
-            .enumerate()
-            .map(move |(index, sector)| (to_u64(index).saturating_mul(sector_bytes), sector))
+impl Outcome {
+    /// Keeps the first error; one that ends all reading is given back.
+    fn failed(&mut self, error: FsError) -> Result<(), FsError> {
+        if error.is_final() {
+            return Err(error);
+        }
+        self.first.get_or_insert(error);
+        Ok(())
     }
+}
+
+fn missing(logical: u64, place: &Place) -> FsError {
+    let device = place.missing.unwrap_or_default();
+    Fault::new("device of a chunk", logical, device, "missing").into()
+}
+
+fn check_expected(node: &Node, expected: Tree) -> Result<(), Fault> {
+    if node.level != expected.level {
+        return Err(Fault::new("node level", node.logical, expected.level, node.level));
+    }
+    if node.generation != expected.generation {
+        return Err(Fault::new("node generation", node.logical, expected.generation, node.generation));
+    }
+    Ok(())
+}
+
+/// Fails where the device item is that of a seed device, whose nodes have another UUID.
+fn check_own(superblock: &Superblock, item: &Structure<'_>) -> Result<(), FsError> {
+    let own = [superblock.filesystem_uuid, superblock.metadata_uuid];
+    if own.contains(&item.array::<16>(82)?) {
+        return Ok(());
+    }
+    Err(FsError::Unsupported("btrfs on a seed device"))
+}
+
+/// Adds an extent, joined with the last one where they touch.
+fn add_extent(extents: &mut Vec<Extent>, extent: Extent) -> bool {
+    match extents.last_mut() {
+        _ if extent.is_empty() => {}
+        Some(last) if (last.device, last.end_bytes) == (extent.device, extent.start_bytes) => {
+            last.end_bytes = extent.end_bytes;
+        }
+        _ => extents.push(extent),
+    }
+    extents.len() < HINT_EXTENTS_AT_MOST
 }

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use stillframe_bytes::Fault;
+use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::FsError;
 
-use crate::node::{Key, ROOT_BACKREF, ROOT_ITEM};
+use crate::node::{DIR_ITEM, Key, ROOT_BACKREF, ROOT_ITEM};
 use crate::store::Store;
 use crate::superblock::{MAX_LEVEL, Tree};
 use crate::tree::Cursor;
@@ -20,6 +20,9 @@ const LAST_SUBVOLUME: u64 = u64::MAX - 255;
 pub(crate) const CHECKSUM_TREE: u64 = 7;
 /// Trees whose root is remembered; others are looked up each time.
 const MAX_KNOWN: usize = 1 << 16;
+/// Where the default subvolume's entry is: the hash of its name (On-disk format, "Directory item").
+const DEFAULT_NAME: &[u8] = b"default";
+const DEFAULT_HASH: u64 = 0x8dbf_c2d2;
 
 /// Roots of trees by number.
 #[derive(Default)]
@@ -51,11 +54,37 @@ fn look_up(store: &Store, id: u64) -> Result<Tree, FsError> {
     if item.u32_le(216)? == 0 {
         return Err(FsError::NotFound);
     }
+    root_of(&item)
+}
+
+/// The tree that a root item names.
+pub(crate) fn root_of(item: &Structure<'_>) -> Result<Tree, FsError> {
     let level = item.u8(238)?;
     if level > MAX_LEVEL {
         return Err(item.fault("root item level", 238, MAX_LEVEL, level).into());
     }
     Ok(Tree { root: item.u64_le(176)?, level, generation: item.u64_le(160)? })
+}
+
+/// The subvolume that a mount without `subvol=` shows: what the entry `default` of the root tree's directory names, and
+/// where there is none, the top level.
+pub(crate) fn default(store: &Store) -> Result<u64, FsError> {
+    let superblock = &store.superblock;
+    let key = Key::new(superblock.root_directory, DIR_ITEM, DEFAULT_HASH);
+    let Some(cursor) = Cursor::find(store, superblock.root_tree, key)? else {
+        return Ok(TOP_LEVEL);
+    };
+    let Some((_, item)) = cursor.item() else {
+        return Ok(TOP_LEVEL);
+    };
+    let location = Key::parse(&item, 0)?;
+    let is_named = item.slice(30, item.u16_le(27)?.into())? == DEFAULT_NAME;
+    let is_subvolume =
+        location.object == TOP_LEVEL || (FIRST_SUBVOLUME..=LAST_SUBVOLUME).contains(&location.object);
+    if !is_named || location.kind != ROOT_ITEM || !is_subvolume {
+        return Err(item.fault("default subvolume", 0, ROOT_ITEM, location.kind).into());
+    }
+    Ok(location.object)
 }
 
 /// Whether the directory entry `name` of `directory` in `parent` is where subvolume `child` is entered. A snapshot of

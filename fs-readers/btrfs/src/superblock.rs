@@ -18,6 +18,9 @@ const SYSTEM_CHUNKS_BYTES: usize = 2048;
 /// No tree is deeper.
 pub(crate) const MAX_LEVEL: u8 = 7;
 
+/// `flags`: `btrfstune` was ended while it changed the UUID, of some devices or of some nodes. The kernel does not mount
+/// it either.
+const FLAG_CHANGING_UUID: u64 = (1 << 35) | (1 << 36);
 const INCOMPAT_METADATA_UUID: u64 = 1 << 10;
 /// Features that change how things are found, which is not known here, with their names.
 const INCOMPAT_REFUSED: [(u64, &str); 4] = [
@@ -47,10 +50,18 @@ pub(crate) struct Superblock {
     pub(crate) label: Vec<u8>,
     pub(crate) root_tree: Tree,
     pub(crate) chunk_tree: Tree,
-    pub(crate) has_log_tree: bool,
+    /// The tree of the log trees, where there are any.
+    pub(crate) log_tree: Option<Tree>,
+    /// The transaction that is committed.
+    pub(crate) generation: u64,
     pub(crate) total_bytes: u64,
-    /// The number of the device at hand, and how long it says it is.
+    /// The object of the root tree that the name of the default subvolume belongs to.
+    pub(crate) root_directory: u64,
+    /// How many devices the filesystem has.
+    pub(crate) device_count: u64,
+    /// The number of the device at hand, its UUID, and how long it says it is.
     pub(crate) device: u64,
+    pub(crate) device_uuid: [u8; 16],
     pub(crate) device_bytes: u64,
     pub(crate) sector_bytes: u64,
     pub(crate) node_bytes: u64,
@@ -87,12 +98,7 @@ impl Superblock {
         }
         let checksum_type = fields.u16_le(196)?;
         let Some(checksum) = Checksum::from_number(checksum_type) else {
-            // No other copy can be told from damage either.
-            return Err(if checksum_type == 3 {
-                FsError::Unsupported("btrfs with BLAKE2b checksums")
-            } else {
-                fields.fault("superblock checksum type", 196, 3_u8, checksum_type).into()
-            });
+            return Err(fields.fault("superblock checksum type", 196, 3_u8, checksum_type).into());
         };
         let covered = fields.slice(CHECKSUM_FIELD_BYTES, LEN_BYTES.saturating_sub(CHECKSUM_FIELD_BYTES))?;
         if !checksum.matches(covered, fields.slice(0, CHECKSUM_FIELD_BYTES)?) {
@@ -105,6 +111,9 @@ impl Superblock {
         if let Some((_, name)) = INCOMPAT_REFUSED.iter().find(|(bit, _)| incompat & bit != 0) {
             return Err(FsError::Unsupported(name));
         }
+        if fields.u64_le(56)? & FLAG_CHANGING_UUID != 0 {
+            return Err(FsError::Unsupported("btrfs while its UUID is changed"));
+        }
         if incompat & !INCOMPAT_KNOWN != 0 {
             return Err(FsError::Unsupported("an unknown incompatible btrfs feature"));
         }
@@ -114,15 +123,22 @@ impl Superblock {
         let uuid_offset = if incompat & INCOMPAT_METADATA_UUID == 0 { 32 } else { 571 };
         let label: [u8; 256] = fields.array(299)?;
         let generation = fields.u64_le(72)?;
+        // What is synced belongs to the transaction that was not committed yet.
+        let log_generation = generation.saturating_add(1);
+        let log_tree = tree(&fields, "superblock log root level", 96, 200, log_generation)?;
         Ok(Self {
             filesystem_uuid,
             metadata_uuid: fields.array(uuid_offset)?,
             label: label.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
             root_tree: tree(&fields, "superblock root level", 80, 198, generation)?,
             chunk_tree: tree(&fields, "superblock chunk root level", 88, 199, fields.u64_le(164)?)?,
-            has_log_tree: fields.u64_le(96)? != 0,
+            log_tree: Some(log_tree).filter(|tree| tree.root != 0),
+            generation,
             total_bytes: fields.u64_le(112)?,
+            root_directory: fields.u64_le(128)?,
+            device_count: fields.u64_le(136)?,
             device: fields.u64_le(201)?,
+            device_uuid: fields.array(267)?,
             device_bytes: fields.u64_le(209)?,
             sector_bytes,
             node_bytes,

@@ -25,6 +25,15 @@ impl<'a> Cursor<'a> {
         Self::seek(store, tree, Key::new(0, 0, 0))
     }
 
+    /// The item with this key.
+    pub(crate) fn find(store: &'a Store, tree: Tree, key: Key) -> Result<Option<Self>, FsError> {
+        let mut cursor = Self::unplaced(store, tree)?;
+        cursor.descend(key)?;
+        let Some((leaf, index)) = cursor.path.last_mut() else { return Ok(None) };
+        *index = leaf.count_before(key, false);
+        Ok(cursor.item().is_some_and(|(found, _)| found == key).then_some(cursor))
+    }
+
     /// At the first item whose key is `key` or greater.
     pub(crate) fn seek(store: &'a Store, tree: Tree, key: Key) -> Result<Self, FsError> {
         let mut cursor = Self::unplaced(store, tree)?;

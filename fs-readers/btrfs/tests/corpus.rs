@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use lambutter::{BlockRead, Btrfs, Path};
 use stillframe_block::{BlockSource, Budget, BudgetSource};
-use stillframe_btrfs::open;
+use stillframe_btrfs::{open, open_devices};
 use stillframe_fs::FsError;
 
 fn corpora() -> Option<PathBuf> {
@@ -54,14 +54,33 @@ fn corpus_images_read_as_expected() {
 }
 
 #[test]
-fn a_part_of_a_set_is_refused() {
+fn sets_read_as_expected_and_parts_of_them_as_far_as_they_go() {
     let Some(corpora) = corpora() else {
         return;
     };
-    for image in ["raid0-1", "raid0-2"] {
-        let path = corpora.join(format!("dissect-btrfs/btrfs-{image}.bin.gz"));
-        let error = open(Arc::new(tree::decompressed("gzip", &path))).err().unwrap();
-        assert_eq!(error.to_string(), "btrfs over several devices is not supported");
+    for (set, names) in [("raid0", ["raid0-1", "raid0-2"]), ("raid1", ["raid1-2", "raid1-1"])] {
+        let device = |name: &&str| -> Arc<dyn BlockSource> {
+            let path = corpora.join(format!("dissect-btrfs/btrfs-{name}.bin.gz"));
+            Arc::new(tree::decompressed("gzip", &path))
+        };
+        let devices: Vec<_> = names.iter().map(device).collect();
+        let fs = open_devices(devices.clone()).unwrap();
+        assert_eq!(fs.faults(), [], "{set}");
+        let (listing, errors) = tree::read_all(&*fs);
+        assert!(errors.is_empty(), "{set}: {errors:?}");
+        let rows = tree::expected_rows(&corpora.join(format!("expected/dissect-btrfs/btrfs-{set}.tsv")));
+        tree::assert_rows(&listing, &rows, set);
+        for alone in devices {
+            let Ok(fs) = open(alone) else {
+                assert_eq!(set, "raid0");
+                continue;
+            };
+            assert!(fs.description().notes.contains(&"one of 2 devices is missing"));
+            let (part, errors) = tree::read_all(&*fs);
+            assert_eq!(errors.is_empty(), set == "raid1", "{set}: {errors:?}");
+            assert!(part.iter().all(|(path, facts)| listing.get(path) == Some(facts)));
+            assert!(errors.iter().all(|(_, error)| error.to_string().contains("found missing")));
+        }
     }
 }
 

@@ -197,6 +197,12 @@ pub trait ReadOnlyFs: Send + Sync {
     /// The root directory. btrfs: the root of the top-level subvolume (5).
     fn root(&self) -> FileId;
 
+    /// The directory that a mount without further options shows: [`Self::root`], but for a btrfs with another default
+    /// subvolume.
+    fn default_root(&self) -> FileId {
+        self.root()
+    }
+
     /// Calls `visit` for each entry of the directory until it breaks or the entries end.
     ///
     /// # Errors
