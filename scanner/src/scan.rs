@@ -236,7 +236,7 @@ pub(crate) fn order(coverage: &mut [Coverage]) {
         .collect();
     let start = |name: &str| {
         let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
-        let above = ends.filter_map(|end| starts.get(name.get(..end)?)).last();
+        let above = ends.filter_map(|end| starts.get(name.get(..end)?)).next_back();
         above.copied().unwrap_or(0)
     };
     let is_on_disk = |row: &Coverage| {

@@ -1,5 +1,5 @@
 //! Machines of several filesystems, made by mke2fs: one tree, whatever the disks are called and wherever links lead.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
