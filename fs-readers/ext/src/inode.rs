@@ -1,22 +1,30 @@
 //! One inode. Kernel documentation: `filesystems/ext4/inodes.rst`, `attributes.rst`.
 
+use std::sync::Arc;
+
 use stillframe_bytes::{Fault, Quantity, Structure};
-use stillframe_fs::{FileKind, FsError, Metadata, Timestamp};
+use stillframe_fs::{FileFlags, FileKind, FsError, Metadata, Timestamp};
 
 use crate::block_map::EXTENT_MAGIC;
 use crate::checksum::crc32c_raw;
+use crate::fast_commit::MovedBlocks;
 use crate::superblock::{JournalBackup, Superblock, incompat};
 
 /// Bits of `i_flags`.
-mod flag {
+pub(crate) mod flag {
     pub(super) const ENCRYPTED: u32 = 0x800;
     pub(super) const INDEX: u32 = 0x1000;
-    pub(super) const EXTENTS: u32 = 0x8_0000;
-    pub(super) const INLINE_DATA: u32 = 0x1000_0000;
+    pub(crate) const EXTENTS: u32 = 0x8_0000;
+    pub(crate) const CASEFOLD: u32 = 0x4000_0000;
+    pub(crate) const INLINE_DATA: u32 = 0x1000_0000;
+    pub(super) const PROJECT_INHERITED: u32 = 0x2000_0000;
+    /// What the kernel shows of them: not those of AFS, of the file's own block count, of inodes that hold attributes,
+    /// and of snapshots, and none that is not assigned.
+    pub(super) const SHOWN: u32 = 0x725b_dfff;
 }
 
-const BLOCK_MAP_AT: usize = 0x28;
-const BLOCK_MAP_BYTES: usize = 60;
+pub(crate) const BLOCK_MAP_AT: usize = 0x28;
+pub(crate) const BLOCK_MAP_BYTES: usize = 60;
 const ATTRIBUTE_MAGIC: u32 = 0xea02_0000;
 /// `system.` in an extended attribute's name index.
 const SYSTEM_INDEX: u8 = 7;
@@ -32,19 +40,45 @@ pub(crate) struct Inode {
     gid: u32,
     links: u32,
     modified: Timestamp,
+    changed: Timestamp,
     bytes: Vec<u8>,
     /// Set where a link's target lies in the inode itself.
     pub(crate) is_fast_link: bool,
     /// What checksums of this inode's own blocks start from.
     pub(crate) checksum_seed: Option<u32>,
+    /// Where fast commits put its blocks: before what the inode itself says.
+    pub(crate) moved: Option<Arc<MovedBlocks>>,
 }
 
 impl Inode {
+    /// Reads the inode `number` that lies at `at`, and compares it with its checksum.
     pub(crate) fn parse(
         superblock: &Superblock,
         number: u64,
         at: u64,
         bytes: Vec<u8>,
+    ) -> Result<Self, FsError> {
+        Self::parse_with(superblock, number, at, bytes, true)
+    }
+
+    /// As [`Self::parse`], of an inode that fast commits made: what they are has a checksum of its own.
+    pub(crate) fn parse_changed(
+        superblock: &Superblock,
+        number: u64,
+        at: u64,
+        bytes: Vec<u8>,
+        moved: Arc<MovedBlocks>,
+    ) -> Result<Self, FsError> {
+        let inode = Self::parse_with(superblock, number, at, bytes, false)?;
+        Ok(Self { moved: Some(moved), ..inode })
+    }
+
+    fn parse_with(
+        superblock: &Superblock,
+        number: u64,
+        at: u64,
+        bytes: Vec<u8>,
+        is_checked: bool,
     ) -> Result<Self, FsError> {
         let s = Structure::new("inode", at, &bytes);
         let generation = s.array::<4>(0x64)?;
@@ -53,7 +87,7 @@ impl Inode {
             crc32c_raw(crc32c_raw(seed, &number), &generation)
         });
         let extra = if superblock.inode_bytes > 128 { usize::from(s.u16_le(0x80)?) } else { 0 };
-        if let Some(seed) = checksum_seed {
+        if let Some(seed) = checksum_seed.filter(|_| is_checked) {
             check(&s, seed, extra)?;
         }
         let mode = u32::from(s.u16_le(0)?);
@@ -68,10 +102,12 @@ impl Inode {
             uid: u32::from(s.u16_le(0x78)?) << 16 | u32::from(s.u16_le(2)?),
             gid: u32::from(s.u16_le(0x7a)?) << 16 | u32::from(s.u16_le(0x18)?),
             links: u32::from(s.u16_le(0x1a)?),
-            modified: modified(&s, extra)?,
+            modified: time(&s, 0x10, 0x88, extra)?,
+            changed: time(&s, 0xc, 0x84, extra)?,
             is_fast_link: false,
             bytes: Vec::new(),
             checksum_seed,
+            moved: None,
         };
         inode.is_fast_link = is_fast_link(superblock, &s, inode.size_bytes)?;
         inode.bytes = bytes;
@@ -97,9 +133,11 @@ impl Inode {
             gid: 0,
             links: 1,
             modified: Timestamp { seconds: 0, nanoseconds: 0 },
+            changed: Timestamp { seconds: 0, nanoseconds: 0 },
             is_fast_link: false,
             bytes,
             checksum_seed: None,
+            moved: None,
         }
     }
 
@@ -119,6 +157,10 @@ impl Inode {
         self.flags & flag::EXTENTS != 0
     }
 
+    pub(crate) const fn ignores_case(&self) -> bool {
+        self.flags & flag::CASEFOLD != 0
+    }
+
     pub(crate) const fn has_inline_data(&self) -> bool {
         self.flags & flag::INLINE_DATA != 0
     }
@@ -136,11 +178,17 @@ impl Inode {
             uid: Some(self.uid),
             gid: Some(self.gid),
             modified: Some(self.modified),
-            changed: None,
+            changed: Some(self.changed),
             links: Some(self.links),
-            flags: None,
+            flags: Some(self.shown_flags()),
             encrypted: self.is_encrypted(),
         }
+    }
+
+    /// The flags as `FS_IOC_GETFLAGS` gives them. Projects are inherited from directories only.
+    const fn shown_flags(&self) -> FileFlags {
+        let of_file = if matches!(self.kind(), FileKind::File) { flag::PROJECT_INHERITED } else { 0 };
+        FileFlags(self.flags & flag::SHOWN & !of_file)
     }
 
     /// `i_block`: the root of the extent tree, the block map, a short link's target, or the start of inline data.
@@ -224,13 +272,14 @@ fn check(s: &Structure<'_>, seed: u32, extra: usize) -> Result<(), Fault> {
     Err(s.fault(what, 0x7c, Quantity::Hex(stored.into()), Quantity::Hex(crc.into())))
 }
 
-fn modified(s: &Structure<'_>, extra: usize) -> Result<Timestamp, Fault> {
-    let seconds = i64::from(s.i32_le(0x10)?);
-    // `i_mtime_extra` ends 12 bytes into the extra space.
-    if extra < 12 {
+/// A time: its seconds at `at`, and at `extra_at`, where the inode is large enough, the nanoseconds above two more bits of
+/// the seconds.
+fn time(s: &Structure<'_>, at: usize, extra_at: usize, extra: usize) -> Result<Timestamp, Fault> {
+    let seconds = i64::from(s.i32_le(at)?);
+    if extra < extra_at.saturating_sub(128).saturating_add(4) {
         return Ok(Timestamp { seconds, nanoseconds: 0 });
     }
-    let more = s.u32_le(0x88)?;
+    let more = s.u32_le(extra_at)?;
     let epochs = i64::from(more & 3) << 32;
     Ok(Timestamp { seconds: seconds.saturating_add(epochs), nanoseconds: (more >> 2).min(999_999_999) })
 }

@@ -8,6 +8,7 @@ use stillframe_fs::{DirEntry, FileContent, FileId, FileKind, FsDescription, FsEr
 use crate::block_map::BlockMap;
 use crate::content::{Content, read_blocks};
 use crate::directory;
+use crate::fast_commit;
 use crate::inode::Inode;
 use crate::journal;
 use crate::overlay::OverlaySource;
@@ -15,6 +16,7 @@ use crate::second_opinion::SecondOpinion;
 use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock};
 use crate::volume::Volume;
 
+const FAST_COMMITS_REPLAYED: &str = "fast commits replayed";
 const ROOT_INODE: u64 = 2;
 /// The kernel takes no longer target than a page.
 const MAX_LINK_BYTES: u64 = 4096;
@@ -36,12 +38,14 @@ impl ExtFs {
         let is_dirty = superblock.needs_recovery();
         let mut notes = Vec::new();
         let mut faults = Vec::new();
+        let mut changes = Vec::new();
         let mut seen = (source.clone(), superblock.clone());
         if is_dirty {
             match journal::replay(source.clone(), &superblock) {
                 Ok(replay) => {
                     notes.push(if replay.blocks.is_empty() { "journal empty" } else { "journal replayed" });
                     faults = replay.faults;
+                    changes = replay.changes;
                     let overlay: Arc<dyn BlockSource> =
                         Arc::new(OverlaySource::new(source, superblock.block_bytes, replay.blocks));
                     seen = with_replayed_superblock(overlay, superblock, &mut faults);
@@ -51,8 +55,12 @@ impl ExtFs {
             }
         }
         let (source, superblock) = seen;
-        let description = describe(&superblock, is_dirty, notes);
-        let volume = Volume::new(source, superblock);
+        let mut volume = Volume::new(source, superblock);
+        if !changes.is_empty() {
+            notes.push(FAST_COMMITS_REPLAYED);
+            volume.changes = fast_commit::replay(&volume, &changes)?;
+        }
+        let description = describe(&volume.superblock, is_dirty, notes);
         faults.into_iter().for_each(|fault| volume.push_fault(fault));
         check_size(&volume);
         Ok(Self { volume, description })
@@ -63,6 +71,9 @@ impl ExtFs {
         let mut faults = self.volume.faults();
         if let Err(FsError::Corrupt(fault)) = self.inode(self.root()) {
             faults.push(fault);
+        }
+        if self.description.notes.contains(&FAST_COMMITS_REPLAYED) {
+            faults.push(Fault::new("fast commits", 0, "replayed", "not applied by the second reader"));
         }
         SecondOpinion::open(self.volume.source.clone(), self.description.clone(), faults)
     }
@@ -169,7 +180,10 @@ impl ReadOnlyFs for ExtFs {
         if inode.kind() != FileKind::Directory {
             return Err(FsError::NotADirectory);
         }
-        directory::read(&self.volume, &inode, visit)
+        match self.volume.changes.folder(directory.number) {
+            Some(changes) => changes.read(|visit| directory::read(&self.volume, &inode, visit), visit),
+            None => directory::read(&self.volume, &inode, visit),
+        }
     }
 
     fn metadata(&self, file: FileId) -> Result<Metadata, FsError> {

@@ -9,6 +9,7 @@ use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
 use crate::checksum::{crc16, crc32c_raw};
+use crate::fast_commit::Changes;
 use crate::inode::Inode;
 use crate::superblock::{Superblock, incompat, ro_compat};
 
@@ -20,14 +21,21 @@ const MAX_DESCRIPTOR_BYTES: usize = 8 << 20;
 pub(crate) struct Volume {
     pub(crate) source: Arc<dyn BlockSource>,
     pub(crate) superblock: Superblock,
+    /// What fast commits change.
+    pub(crate) changes: Changes,
     descriptor_blocks: RwLock<HashMap<u64, Arc<[u8]>>>,
     faults: Mutex<Vec<Fault>>,
 }
 
 impl Volume {
     pub(crate) fn new(source: Arc<dyn BlockSource>, superblock: Superblock) -> Self {
-        let volume =
-            Self { source, superblock, descriptor_blocks: RwLock::default(), faults: Mutex::default() };
+        let volume = Self {
+            source,
+            superblock,
+            changes: Changes::default(),
+            descriptor_blocks: RwLock::default(),
+            faults: Mutex::default(),
+        };
         if let Some(fault) = volume.superblock.checksum_fault {
             volume.push_fault(fault);
         }
@@ -77,12 +85,26 @@ impl Volume {
         Ok((at, bytes))
     }
 
-    /// Reads inode `number` and checks it.
+    /// Inode `number` as the last commit left it. One that is in place is checked.
     pub(crate) fn inode(&self, number: u64) -> Result<Inode, FsError> {
+        match self.changes.inode(number) {
+            Some(changed) => changed.parse(&self.superblock, number),
+            None => self.inode_in_place(number),
+        }
+    }
+
+    /// Reads inode `number` and checks it; fast commits are left out.
+    pub(crate) fn inode_in_place(&self, number: u64) -> Result<Inode, FsError> {
+        let (at, bytes) = self.inode_bytes(number)?;
+        Inode::parse(&self.superblock, number, at, bytes)
+    }
+
+    /// The bytes of inode `number`, and where they are.
+    pub(crate) fn inode_bytes(&self, number: u64) -> Result<(u64, Vec<u8>), FsError> {
         let at = self.inode_at(number)?;
         let mut bytes = vec![0; usize::from(self.superblock.inode_bytes)];
         self.source.read_exact_at(at, &mut bytes)?;
-        Inode::parse(&self.superblock, number, at, bytes)
+        Ok((at, bytes))
     }
 
     /// Says that these inodes will be read soon. What goes wrong here goes wrong again when they are.
