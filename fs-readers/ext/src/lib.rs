@@ -10,6 +10,8 @@
 //!
 //! Kernel documentation: `Documentation/filesystems/ext4/`.
 
+mod acl;
+mod attributes;
 mod block_map;
 mod checksum;
 mod content;

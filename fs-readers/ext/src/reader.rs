@@ -3,8 +3,11 @@ use std::sync::Arc;
 
 use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
-use stillframe_fs::{DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs};
+use stillframe_fs::{
+    DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs, Xattr,
+};
 
+use crate::attributes;
 use crate::block_map::BlockMap;
 use crate::content::{Content, read_blocks};
 use crate::directory;
@@ -196,6 +199,10 @@ impl ReadOnlyFs for ExtFs {
 
     fn wants_hints(&self) -> bool {
         self.volume.source.wants_hints()
+    }
+
+    fn xattrs(&self, file: FileId) -> Result<Vec<Xattr>, FsError> {
+        attributes::read(&self.volume, &self.inode(file)?)
     }
 
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {

@@ -86,6 +86,8 @@ pub(crate) struct Superblock {
     pub(crate) journal_backup: Option<JournalBackup>,
     /// What every metadata checksum starts from; `None` without `metadata_csum`.
     pub(crate) checksum_seed: Option<u32>,
+    /// What hashes of attribute values start from.
+    pub(crate) attribute_seed: u32,
     /// Set where the superblock's own checksum is wrong.
     pub(crate) checksum_fault: Option<Fault>,
 }
@@ -135,6 +137,7 @@ impl Superblock {
             journal_inode: s.u32_le(0xe0)?,
             journal_backup: journal_backup(&s)?,
             checksum_seed: None,
+            attribute_seed: seed(&s, incompat)?,
             checksum_fault: None,
         };
         superblock.check_geometry(&s)?;
@@ -185,11 +188,7 @@ impl Superblock {
                 stillframe_bytes::Quantity::Hex(computed.into()),
             ));
         }
-        self.checksum_seed = Some(if self.incompat & incompat::CSUM_SEED == 0 {
-            crate::checksum::crc32c_raw(u32::MAX, &self.uuid)
-        } else {
-            s.u32_le(0x270)?
-        });
+        self.checksum_seed = Some(seed(s, self.incompat)?);
         Ok(())
     }
 
@@ -242,6 +241,14 @@ fn is_power_of(number: u64, base: u64) -> bool {
         power = power.saturating_mul(base);
     }
     power == number
+}
+
+/// What checksums start from: the UUID's, or one that is written down so that the UUID can change.
+fn seed(s: &Structure<'_>, incompat: u32) -> Result<u32, Fault> {
+    if incompat & incompat::CSUM_SEED == 0 {
+        return Ok(crate::checksum::crc32c_raw(u32::MAX, s.slice(0x68, 16)?));
+    }
+    s.u32_le(0x270)
 }
 
 fn block_bytes(s: &Structure<'_>) -> Result<u32, Fault> {

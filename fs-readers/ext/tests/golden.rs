@@ -140,3 +140,31 @@ fn what_only_fast_commits_tell_is_seen() {
     let stale = ExtFs::open(Arc::new(golden("ext4-fast-commit-stale"))).unwrap();
     assert_eq!(stale.description().notes, ["journal replayed"]);
 }
+
+#[test]
+fn extended_attributes_are_what_the_kernel_shows() {
+    let mut compared = 0;
+    for (name, image) in images() {
+        let Some(rows) = rows(&name, "xattrs") else { continue };
+        let fs = open(image).unwrap();
+        let mut expected = BTreeMap::<_, Vec<_>>::new();
+        for row in &rows {
+            let of_file = expected.entry(unescaped(&row[0]).unwrap()).or_default();
+            of_file.push((unescaped(&row[1]).unwrap(), row[2].clone()));
+        }
+        let mut files = files(&*fs);
+        files.insert(b"/".to_vec(), (fs.root(), fs.metadata(fs.root()).unwrap()));
+        for (path, (id, _)) in files {
+            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let found = fs.xattrs(id).unwrap();
+            let mut found: Vec<_> = found.into_iter().map(|found| (found.name, hex(&found.value))).collect();
+            found.sort();
+            let mut expected = expected.remove(&path).unwrap_or_default();
+            expected.sort();
+            assert!(found == expected, "{name}: {}: {found:?}, not {expected:?}", path.escape_ascii());
+            compared += found.len();
+        }
+        assert!(expected.is_empty(), "{name}: {expected:?}");
+    }
+    assert!(compared > 60, "{compared}");
+}
