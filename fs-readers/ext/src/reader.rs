@@ -4,7 +4,8 @@ use std::sync::Arc;
 use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
 use stillframe_fs::{
-    DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs, Xattr,
+    DirEntry, Extent, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs, Xattr,
+    prefetch_on,
 };
 
 use crate::attributes;
@@ -199,6 +200,11 @@ impl ReadOnlyFs for ExtFs {
 
     fn wants_hints(&self) -> bool {
         self.volume.source.wants_hints()
+    }
+
+    fn prefetch(&self, extents: &[Extent]) {
+        // Where the journal holds a newer copy of a block, the source knows.
+        prefetch_on(std::slice::from_ref(&self.volume.source), extents);
     }
 
     fn xattrs(&self, file: FileId) -> Result<Vec<Xattr>, FsError> {
