@@ -12,6 +12,7 @@
 
 mod acl;
 mod attributes;
+mod backup;
 mod block_map;
 mod checksum;
 mod content;

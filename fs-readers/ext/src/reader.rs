@@ -9,6 +9,7 @@ use stillframe_fs::{
 };
 
 use crate::attributes;
+use crate::backup;
 use crate::block_map::BlockMap;
 use crate::content::{Content, read_blocks};
 use crate::directory;
@@ -21,6 +22,7 @@ use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock};
 use crate::volume::Volume;
 
 const FAST_COMMITS_REPLAYED: &str = "fast commits replayed";
+const COPY_READ: &str = "the first superblock is damaged; a copy was read";
 const ROOT_INODE: u64 = 2;
 /// The kernel takes no longer target than a page.
 const MAX_LINK_BYTES: u64 = 4096;
@@ -38,17 +40,29 @@ impl ExtFs {
     /// [`FsError`] where there is no superblock of ext2, ext3 or ext4, or it uses what this reader does not know. A
     /// damaged journal is no error here: the volume opens as it is without, and [`ReadOnlyFs::faults`] tells.
     pub fn open(source: Arc<dyn BlockSource>) -> Result<Self, FsError> {
-        let superblock = read_superblock(&*source)?;
-        let is_dirty = superblock.needs_recovery();
         let mut notes = Vec::new();
         let mut faults = Vec::new();
+        let superblock = match read_superblock(&*source) {
+            Err(FsError::Corrupt(fault)) => {
+                let copy = backup::find(&*source)?.ok_or(FsError::Corrupt(fault))?;
+                notes.push(COPY_READ);
+                faults.push(fault);
+                copy
+            }
+            read => read?,
+        };
+        let mut is_dirty = superblock.needs_recovery();
         let mut changes = Vec::new();
         let mut seen = (source.clone(), superblock.clone());
         if is_dirty {
             match journal::replay(source.clone(), &superblock) {
                 Ok(replay) => {
-                    notes.push(if replay.blocks.is_empty() { "journal empty" } else { "journal replayed" });
-                    faults = replay.faults;
+                    let is_empty = replay.blocks.is_empty() && replay.changes.is_empty();
+                    is_dirty = superblock.copy_in_group.is_none() || !is_empty;
+                    if is_dirty {
+                        notes.push(if is_empty { "journal empty" } else { "journal replayed" });
+                    }
+                    faults.extend(replay.faults);
                     changes = replay.changes;
                     let overlay: Arc<dyn BlockSource> =
                         Arc::new(OverlaySource::new(source, superblock.block_bytes, replay.blocks));
@@ -94,7 +108,7 @@ impl ExtFs {
 fn read_superblock(source: &dyn BlockSource) -> Result<Superblock, FsError> {
     let mut bytes = [0; SUPERBLOCK_BYTES];
     source.read_exact_at(SUPERBLOCK_AT, &mut bytes)?;
-    Superblock::parse(&bytes)
+    Superblock::parse(SUPERBLOCK_AT, &bytes)
 }
 
 /// The journal may hold a newer superblock. One that says another block size cannot be of this filesystem.
@@ -110,7 +124,10 @@ fn with_replayed_superblock(
             old
         }
         Err(FsError::Corrupt(fault)) => {
-            faults.push(fault);
+            // Of a copy it is known already.
+            if old.copy_in_group.is_none() {
+                faults.push(fault);
+            }
             old
         }
         Err(_) => {
