@@ -5,6 +5,7 @@ use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
 use crate::checksum::crc32c_raw;
+use crate::fast_commit::Moved;
 use crate::inode::Inode;
 use crate::volume::Volume;
 
@@ -43,7 +44,14 @@ impl<'a> BlockMap<'a> {
 
     /// The run that begins at `block` of the file.
     pub(crate) fn run(&mut self, block: u64) -> Result<Run, FsError> {
-        let run = if self.inode.has_extents() { self.extent_run(block)? } else { self.mapped_run(block)? };
+        let run = match self.inode.moved.as_deref().map_or(Moved::Not(u64::MAX), |moved| moved.run(block)) {
+            Moved::Run(run) => run,
+            Moved::Not(len_blocks) => {
+                let run =
+                    if self.inode.has_extents() { self.extent_run(block)? } else { self.mapped_run(block)? };
+                Run { len_blocks: run.len_blocks.min(len_blocks), ..run }
+            }
+        };
         if let Some(start) = run.start {
             // Both ends must lie on the volume, then all between do.
             self.volume.block_at("first block of a run", start)?;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use stillframe_block::BlockSource;
-use stillframe_fs::{FileContent, FsError, HINT_EXTENTS_AT_MOST, extent_hints};
+use stillframe_fs::{Extent, FileContent, FsError, HINT_EXTENTS_AT_MOST, extent_hints, prefetch_on};
 
 use crate::block_map::BlockMap;
 use crate::inode::Inode;
@@ -91,15 +91,14 @@ impl FileContent for Content<'_> {
         Ok(take)
     }
 
-    fn will_read(&mut self, range: Range<u64>) {
-        let source = &self.volume.source;
-        if !source.wants_hints() || self.inode.has_inline_data() {
-            return;
+    fn extents(&mut self, range: Range<u64>) -> Vec<Extent> {
+        if self.inode.has_inline_data() {
+            return Vec::new();
         }
         let block_bytes = u64::from(self.volume.superblock.block_bytes);
         let end = range.end.min(self.inode.size_bytes);
         let mut map = BlockMap::new(self.volume, &self.inode);
-        let mut hints = Vec::new();
+        let mut ranges = Vec::new();
         let mut at = range.start;
         // Holes count too: a crafted map may have one a block.
         for _ in 0..HINT_EXTENTS_AT_MOST {
@@ -114,12 +113,18 @@ impl FileContent for Content<'_> {
             let len = len.min(end.saturating_sub(at)).max(1);
             if let Some(start) = run.start {
                 let start = start.saturating_mul(block_bytes).saturating_add(within);
-                if !extent_hints(&mut hints, start..start.saturating_add(len)) {
+                if !extent_hints(&mut ranges, start..start.saturating_add(len)) {
                     break;
                 }
             }
             at = at.saturating_add(len);
         }
-        source.prefetch(&hints);
+        ranges.into_iter().map(Extent::new).collect()
+    }
+
+    fn will_read(&mut self, range: Range<u64>) {
+        if self.volume.source.wants_hints() {
+            prefetch_on(std::slice::from_ref(&self.volume.source), &self.extents(range));
+        }
     }
 }

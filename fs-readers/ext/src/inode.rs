@@ -1,28 +1,38 @@
 //! One inode. Kernel documentation: `filesystems/ext4/inodes.rst`, `attributes.rst`.
 
-use stillframe_bytes::{Fault, Quantity, Structure};
-use stillframe_fs::{FileKind, FsError, Metadata, Timestamp};
+use std::sync::Arc;
 
+use stillframe_bytes::{Fault, Quantity, Structure};
+use stillframe_fs::{FileFlags, FileKind, FsError, Metadata, Timestamp};
+
+use crate::attributes;
 use crate::block_map::EXTENT_MAGIC;
 use crate::checksum::crc32c_raw;
+use crate::fast_commit::MovedBlocks;
 use crate::superblock::{JournalBackup, Superblock, incompat};
 
 /// Bits of `i_flags`.
-mod flag {
+pub(crate) mod flag {
     pub(super) const ENCRYPTED: u32 = 0x800;
     pub(super) const INDEX: u32 = 0x1000;
-    pub(super) const EXTENTS: u32 = 0x8_0000;
-    pub(super) const INLINE_DATA: u32 = 0x1000_0000;
+    pub(crate) const EXTENTS: u32 = 0x8_0000;
+    pub(super) const EA_INODE: u32 = 0x20_0000;
+    pub(crate) const CASEFOLD: u32 = 0x4000_0000;
+    pub(crate) const INLINE_DATA: u32 = 0x1000_0000;
+    pub(super) const PROJECT_INHERITED: u32 = 0x2000_0000;
+    /// What the kernel shows of them: not those of AFS, of the file's own block count, of inodes that hold attributes,
+    /// and of snapshots, and none that is not assigned.
+    pub(super) const SHOWN: u32 = 0x725b_dfff;
 }
 
-const BLOCK_MAP_AT: usize = 0x28;
-const BLOCK_MAP_BYTES: usize = 60;
-const ATTRIBUTE_MAGIC: u32 = 0xea02_0000;
-/// `system.` in an extended attribute's name index.
-const SYSTEM_INDEX: u8 = 7;
+pub(crate) const BLOCK_MAP_AT: usize = 0x28;
+pub(crate) const BLOCK_MAP_BYTES: usize = 60;
+/// The inode of ext2; larger ones have fields and attributes behind it.
+const SMALL_INODE_BYTES: usize = 128;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Inode {
+    pub(crate) number: u64,
     /// Where it lies on the volume, in bytes.
     pub(crate) at: u64,
     pub(crate) mode: u32,
@@ -32,19 +42,45 @@ pub(crate) struct Inode {
     gid: u32,
     links: u32,
     modified: Timestamp,
+    changed: Timestamp,
     bytes: Vec<u8>,
     /// Set where a link's target lies in the inode itself.
     pub(crate) is_fast_link: bool,
     /// What checksums of this inode's own blocks start from.
     pub(crate) checksum_seed: Option<u32>,
+    /// Where fast commits put its blocks: before what the inode itself says.
+    pub(crate) moved: Option<Arc<MovedBlocks>>,
 }
 
 impl Inode {
+    /// Reads the inode `number` that lies at `at`, and compares it with its checksum.
     pub(crate) fn parse(
         superblock: &Superblock,
         number: u64,
         at: u64,
         bytes: Vec<u8>,
+    ) -> Result<Self, FsError> {
+        Self::parse_with(superblock, number, at, bytes, true)
+    }
+
+    /// As [`Self::parse`], of an inode that fast commits made: what they are has a checksum of its own.
+    pub(crate) fn parse_changed(
+        superblock: &Superblock,
+        number: u64,
+        at: u64,
+        bytes: Vec<u8>,
+        moved: Arc<MovedBlocks>,
+    ) -> Result<Self, FsError> {
+        let inode = Self::parse_with(superblock, number, at, bytes, false)?;
+        Ok(Self { moved: Some(moved), ..inode })
+    }
+
+    fn parse_with(
+        superblock: &Superblock,
+        number: u64,
+        at: u64,
+        bytes: Vec<u8>,
+        is_checked: bool,
     ) -> Result<Self, FsError> {
         let s = Structure::new("inode", at, &bytes);
         let generation = s.array::<4>(0x64)?;
@@ -53,7 +89,7 @@ impl Inode {
             crc32c_raw(crc32c_raw(seed, &number), &generation)
         });
         let extra = if superblock.inode_bytes > 128 { usize::from(s.u16_le(0x80)?) } else { 0 };
-        if let Some(seed) = checksum_seed {
+        if let Some(seed) = checksum_seed.filter(|_| is_checked) {
             check(&s, seed, extra)?;
         }
         let mode = u32::from(s.u16_le(0)?);
@@ -61,6 +97,7 @@ impl Inode {
             FileKind::from_mode(mode) == FileKind::File || superblock.has_incompat(incompat::LARGEDIR);
         let size_high = if has_high_size { s.u32_le(0x6c)? } else { 0 };
         let mut inode = Self {
+            number,
             at,
             mode,
             size_bytes: u64::from(size_high) << 32 | u64::from(s.u32_le(4)?),
@@ -68,10 +105,12 @@ impl Inode {
             uid: u32::from(s.u16_le(0x78)?) << 16 | u32::from(s.u16_le(2)?),
             gid: u32::from(s.u16_le(0x7a)?) << 16 | u32::from(s.u16_le(0x18)?),
             links: u32::from(s.u16_le(0x1a)?),
-            modified: modified(&s, extra)?,
+            modified: time(&s, 0x10, 0x88, extra)?,
+            changed: time(&s, 0xc, 0x84, extra)?,
             is_fast_link: false,
             bytes: Vec::new(),
             checksum_seed,
+            moved: None,
         };
         inode.is_fast_link = is_fast_link(superblock, &s, inode.size_bytes)?;
         inode.bytes = bytes;
@@ -89,6 +128,7 @@ impl Inode {
         bytes.extend(backup.block_map);
         let has_extents = backup.block_map.starts_with(&EXTENT_MAGIC.to_le_bytes());
         Self {
+            number: 0,
             at: 0,
             mode: 0o100_600,
             size_bytes: backup.size_bytes,
@@ -97,9 +137,11 @@ impl Inode {
             gid: 0,
             links: 1,
             modified: Timestamp { seconds: 0, nanoseconds: 0 },
+            changed: Timestamp { seconds: 0, nanoseconds: 0 },
             is_fast_link: false,
             bytes,
             checksum_seed: None,
+            moved: None,
         }
     }
 
@@ -119,6 +161,10 @@ impl Inode {
         self.flags & flag::EXTENTS != 0
     }
 
+    pub(crate) const fn ignores_case(&self) -> bool {
+        self.flags & flag::CASEFOLD != 0
+    }
+
     pub(crate) const fn has_inline_data(&self) -> bool {
         self.flags & flag::INLINE_DATA != 0
     }
@@ -136,11 +182,17 @@ impl Inode {
             uid: Some(self.uid),
             gid: Some(self.gid),
             modified: Some(self.modified),
-            changed: None,
+            changed: Some(self.changed),
             links: Some(self.links),
-            flags: None,
+            flags: Some(self.shown_flags()),
             encrypted: self.is_encrypted(),
         }
+    }
+
+    /// The flags as `FS_IOC_GETFLAGS` gives them. Projects are inherited from directories only.
+    const fn shown_flags(&self) -> FileFlags {
+        let of_file = if matches!(self.kind(), FileKind::File) { flag::PROJECT_INHERITED } else { 0 };
+        FileFlags(self.flags & flag::SHOWN & !of_file)
     }
 
     /// `i_block`: the root of the extent tree, the block map, a short link's target, or the start of inline data.
@@ -149,43 +201,75 @@ impl Inode {
     }
 
     /// The two places of inline data: `i_block`, and the extended attribute `system.data` behind it.
-    pub(crate) fn inline_data(&self) -> Result<(&[u8], &[u8]), Fault> {
+    pub(crate) fn inline_data(&self) -> Result<(&[u8], &[u8]), FsError> {
         let first = Structure::new("inode", self.at, &self.bytes).slice(BLOCK_MAP_AT, BLOCK_MAP_BYTES)?;
         Ok((first, self.system_data()?.unwrap_or_default()))
     }
 
     /// The value of the attribute `system.data` in the inode's own attribute space.
-    fn system_data(&self) -> Result<Option<&[u8]>, Fault> {
+    fn system_data(&self) -> Result<Option<&[u8]>, FsError> {
+        let Some(space) = self.attribute_space()? else { return Ok(None) };
+        let mut data = None;
+        attributes::entries(&space, 0, |entry| {
+            if entry.index != attributes::SYSTEM_INDEX || entry.name != b"data" {
+                return Ok(true);
+            }
+            if entry.value_inode != 0 {
+                return Err(
+                    Fault::new("inline data value inode", space.at(), 0_u32, entry.value_inode).into()
+                );
+            }
+            data = Some(entry.value(&space)?);
+            Ok(false)
+        })?;
+        Ok(data)
+    }
+
+    /// What lies behind the inode's fields, from the first entry of attributes on; `None` where there are none.
+    pub(crate) fn attribute_space(&self) -> Result<Option<Structure<'_>>, Fault> {
         let s = Structure::new("inode attributes", self.at, &self.bytes);
-        if s.len() <= 128 {
+        if s.len() <= SMALL_INODE_BYTES {
             return Ok(None);
         }
-        let start = usize::from(s.u16_le(0x80)?).saturating_add(128);
-        let Ok(body) = s.rest("inode attributes", start) else { return Ok(None) };
-        if body.len() < 4 || body.u32_le(0)? != ATTRIBUTE_MAGIC {
+        let extra = usize::from(s.u16_le(0x80)?);
+        // The kernel looks for none where no field is in use, and takes what is out of line for damage.
+        if extra == 0 {
             return Ok(None);
         }
-        // Value offsets count from the first entry.
-        let entries = body.rest("inode attributes", 4)?;
-        let mut at = 0_usize;
-        while entries.len().saturating_sub(at) >= 16 {
-            let entry = entries.rest("attribute entry", at)?;
-            let name_len = usize::from(entry.u8(0)?);
-            if entry.u32_le(0)? == 0 {
-                break;
-            }
-            let name = entry.slice(16, name_len)?;
-            if entry.u8(1)? == SYSTEM_INDEX && name == b"data" {
-                let value_at = usize::from(entry.u16_le(2)?);
-                let len = usize::try_from(entry.u32_le(8)?).unwrap_or(usize::MAX);
-                if entry.u32_le(4)? != 0 {
-                    return Err(entry.fault("inline data value inode", 4, 0_u32, entry.u32_le(4)?));
-                }
-                return Ok(Some(entries.slice(value_at, len)?));
-            }
-            at = at.saturating_add(16).saturating_add(name_len.next_multiple_of(4));
+        let Ok(body) = s.rest("inode attributes", SMALL_INODE_BYTES.saturating_add(extra)) else {
+            return Ok(None);
+        };
+        if body.len() < 4 || body.u32_le(0)? != attributes::ATTRIBUTE_MAGIC {
+            return Ok(None);
         }
-        Ok(None)
+        Ok(Some(body.rest("inode attributes", 4)?))
+    }
+
+    /// The block that holds attributes; 0 where there is none.
+    pub(crate) fn attribute_block(&self, superblock: &Superblock) -> Result<u64, Fault> {
+        let s = Structure::new("inode", self.at, &self.bytes);
+        let high = if superblock.has_incompat(incompat::BITS_64) { s.u16_le(0x76)? } else { 0 };
+        Ok(u64::from(high) << 32 | u64::from(s.u32_le(0x68)?))
+    }
+
+    /// Whether this inode is the value of an attribute, and no file.
+    pub(crate) const fn holds_attribute(&self) -> bool {
+        self.flags & flag::EA_INODE != 0
+    }
+
+    /// The hash of the value, which such an inode keeps in its time of access.
+    pub(crate) fn attribute_hash(&self) -> Result<u32, Fault> {
+        Structure::new("inode", self.at, &self.bytes).u32_le(8)
+    }
+
+    /// The number and generation of the file that Lustre's form of such an inode belongs to: in its time of modification.
+    pub(crate) fn attribute_owner(&self) -> Result<(u64, u32), Fault> {
+        let s = Structure::new("inode", self.at, &self.bytes);
+        Ok((s.u32_le(0x10)?.into(), self.generation()?))
+    }
+
+    pub(crate) fn generation(&self) -> Result<u32, Fault> {
+        Structure::new("inode", self.at, &self.bytes).u32_le(0x64)
     }
 }
 
@@ -224,13 +308,14 @@ fn check(s: &Structure<'_>, seed: u32, extra: usize) -> Result<(), Fault> {
     Err(s.fault(what, 0x7c, Quantity::Hex(stored.into()), Quantity::Hex(crc.into())))
 }
 
-fn modified(s: &Structure<'_>, extra: usize) -> Result<Timestamp, Fault> {
-    let seconds = i64::from(s.i32_le(0x10)?);
-    // `i_mtime_extra` ends 12 bytes into the extra space.
-    if extra < 12 {
+/// A time: its seconds at `at`, and at `extra_at`, where the inode is large enough, the nanoseconds above two more bits of
+/// the seconds.
+fn time(s: &Structure<'_>, at: usize, extra_at: usize, extra: usize) -> Result<Timestamp, Fault> {
+    let seconds = i64::from(s.i32_le(at)?);
+    if extra < extra_at.saturating_sub(128).saturating_add(4) {
         return Ok(Timestamp { seconds, nanoseconds: 0 });
     }
-    let more = s.u32_le(0x88)?;
+    let more = s.u32_le(extra_at)?;
     let epochs = i64::from(more & 3) << 32;
     Ok(Timestamp { seconds: seconds.saturating_add(epochs), nanoseconds: (more >> 2).min(999_999_999) })
 }

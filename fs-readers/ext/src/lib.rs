@@ -2,7 +2,7 @@
 //!
 //! Own code over one [`BlockSource`], shared by all threads: extents and block maps with holes of any size, linear and
 //! hashed directories, inline data, `meta_bg`, `flex_bg`, `bigalloc`, 64-bit, `casefold`, `large_dir`, `ea_inode`, `mmp`,
-//! metadata checksums. Named and not read: encrypted files and directories, e2compr, external journals, fast commits.
+//! metadata checksums, and a journal with its fast commits. Named and not read: encrypted files and directories, e2compr, external journals.
 //!
 //! The crate `ext4-view` is a second opinion: it is asked where this reader finds a volume damaged, and the tests
 //! compare the two. It does not serve the walk, since it refuses half of the features above, is not `Send`, and reads
@@ -10,10 +10,14 @@
 //!
 //! Kernel documentation: `Documentation/filesystems/ext4/`.
 
+mod acl;
+mod attributes;
+mod backup;
 mod block_map;
 mod checksum;
 mod content;
 mod directory;
+mod fast_commit;
 mod inode;
 mod journal;
 mod overlay;

@@ -3,11 +3,17 @@ use std::sync::Arc;
 
 use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
-use stillframe_fs::{DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs};
+use stillframe_fs::{
+    DirEntry, Extent, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs, Xattr,
+    prefetch_on,
+};
 
+use crate::attributes;
+use crate::backup;
 use crate::block_map::BlockMap;
 use crate::content::{Content, read_blocks};
 use crate::directory;
+use crate::fast_commit;
 use crate::inode::Inode;
 use crate::journal;
 use crate::overlay::OverlaySource;
@@ -15,6 +21,8 @@ use crate::second_opinion::SecondOpinion;
 use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock};
 use crate::volume::Volume;
 
+const FAST_COMMITS_REPLAYED: &str = "fast commits replayed";
+const COPY_READ: &str = "the first superblock is damaged; a copy was read";
 const ROOT_INODE: u64 = 2;
 /// The kernel takes no longer target than a page.
 const MAX_LINK_BYTES: u64 = 4096;
@@ -32,16 +40,30 @@ impl ExtFs {
     /// [`FsError`] where there is no superblock of ext2, ext3 or ext4, or it uses what this reader does not know. A
     /// damaged journal is no error here: the volume opens as it is without, and [`ReadOnlyFs::faults`] tells.
     pub fn open(source: Arc<dyn BlockSource>) -> Result<Self, FsError> {
-        let superblock = read_superblock(&*source)?;
-        let is_dirty = superblock.needs_recovery();
         let mut notes = Vec::new();
         let mut faults = Vec::new();
+        let superblock = match read_superblock(&*source) {
+            Err(FsError::Corrupt(fault)) => {
+                let copy = backup::find(&*source)?.ok_or(FsError::Corrupt(fault))?;
+                notes.push(COPY_READ);
+                faults.push(fault);
+                copy
+            }
+            read => read?,
+        };
+        let mut is_dirty = superblock.needs_recovery();
+        let mut changes = Vec::new();
         let mut seen = (source.clone(), superblock.clone());
         if is_dirty {
             match journal::replay(source.clone(), &superblock) {
                 Ok(replay) => {
-                    notes.push(if replay.blocks.is_empty() { "journal empty" } else { "journal replayed" });
-                    faults = replay.faults;
+                    let is_empty = replay.blocks.is_empty() && replay.changes.is_empty();
+                    is_dirty = superblock.copy_in_group.is_none() || !is_empty;
+                    if is_dirty {
+                        notes.push(if is_empty { "journal empty" } else { "journal replayed" });
+                    }
+                    faults.extend(replay.faults);
+                    changes = replay.changes;
                     let overlay: Arc<dyn BlockSource> =
                         Arc::new(OverlaySource::new(source, superblock.block_bytes, replay.blocks));
                     seen = with_replayed_superblock(overlay, superblock, &mut faults);
@@ -51,8 +73,12 @@ impl ExtFs {
             }
         }
         let (source, superblock) = seen;
-        let description = describe(&superblock, is_dirty, notes);
-        let volume = Volume::new(source, superblock);
+        let mut volume = Volume::new(source, superblock);
+        if !changes.is_empty() {
+            notes.push(FAST_COMMITS_REPLAYED);
+            volume.changes = fast_commit::replay(&volume, &changes)?;
+        }
+        let description = describe(&volume.superblock, is_dirty, notes);
         faults.into_iter().for_each(|fault| volume.push_fault(fault));
         check_size(&volume);
         Ok(Self { volume, description })
@@ -63,6 +89,9 @@ impl ExtFs {
         let mut faults = self.volume.faults();
         if let Err(FsError::Corrupt(fault)) = self.inode(self.root()) {
             faults.push(fault);
+        }
+        if self.description.notes.contains(&FAST_COMMITS_REPLAYED) {
+            faults.push(Fault::new("fast commits", 0, "replayed", "not applied by the second reader"));
         }
         SecondOpinion::open(self.volume.source.clone(), self.description.clone(), faults)
     }
@@ -79,7 +108,7 @@ impl ExtFs {
 fn read_superblock(source: &dyn BlockSource) -> Result<Superblock, FsError> {
     let mut bytes = [0; SUPERBLOCK_BYTES];
     source.read_exact_at(SUPERBLOCK_AT, &mut bytes)?;
-    Superblock::parse(&bytes)
+    Superblock::parse(SUPERBLOCK_AT, &bytes)
 }
 
 /// The journal may hold a newer superblock. One that says another block size cannot be of this filesystem.
@@ -95,7 +124,10 @@ fn with_replayed_superblock(
             old
         }
         Err(FsError::Corrupt(fault)) => {
-            faults.push(fault);
+            // Of a copy it is known already.
+            if old.copy_in_group.is_none() {
+                faults.push(fault);
+            }
             old
         }
         Err(_) => {
@@ -169,7 +201,10 @@ impl ReadOnlyFs for ExtFs {
         if inode.kind() != FileKind::Directory {
             return Err(FsError::NotADirectory);
         }
-        directory::read(&self.volume, &inode, visit)
+        match self.volume.changes.folder(directory.number) {
+            Some(changes) => changes.read(|visit| directory::read(&self.volume, &inode, visit), visit),
+            None => directory::read(&self.volume, &inode, visit),
+        }
     }
 
     fn metadata(&self, file: FileId) -> Result<Metadata, FsError> {
@@ -182,6 +217,15 @@ impl ReadOnlyFs for ExtFs {
 
     fn wants_hints(&self) -> bool {
         self.volume.source.wants_hints()
+    }
+
+    fn prefetch(&self, extents: &[Extent]) {
+        // Where the journal holds a newer copy of a block, the source knows.
+        prefetch_on(std::slice::from_ref(&self.volume.source), extents);
+    }
+
+    fn xattrs(&self, file: FileId) -> Result<Vec<Xattr>, FsError> {
+        attributes::read(&self.volume, &self.inode(file)?)
     }
 
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {

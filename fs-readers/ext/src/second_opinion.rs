@@ -14,7 +14,7 @@ use ext4_view::{Ext4, Ext4Error, Ext4Read, FileType};
 use stillframe_block::{BlockSource, ReadError};
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{
-    DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs, Timestamp,
+    DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs, Timestamp, Xattr,
 };
 
 use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, compat, incompat};
@@ -54,7 +54,7 @@ impl SecondOpinion {
             Paths { by_number: vec![root.clone()], numbers: HashMap::from([(root, ROOT)]), len_bytes: 1 };
         let description = FsDescription {
             reader: READER,
-            hidden: vec!["links"],
+            hidden: vec!["links", "time of change", "flags", "extended attributes"],
             notes: [description.notes, vec!["our own reader calls it damaged"]].concat(),
             ..description
         };
@@ -191,6 +191,10 @@ impl ReadOnlyFs for SecondOpinion {
             flags: None,
             encrypted: false,
         })
+    }
+
+    fn xattrs(&self, _file: FileId) -> Result<Vec<Xattr>, FsError> {
+        Err(FsError::Unsupported("extended attributes in the second reader"))
     }
 
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {

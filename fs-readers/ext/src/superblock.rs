@@ -86,8 +86,12 @@ pub(crate) struct Superblock {
     pub(crate) journal_backup: Option<JournalBackup>,
     /// What every metadata checksum starts from; `None` without `metadata_csum`.
     pub(crate) checksum_seed: Option<u32>,
+    /// What hashes of attribute values start from.
+    pub(crate) attribute_seed: u32,
     /// Set where the superblock's own checksum is wrong.
     pub(crate) checksum_fault: Option<Fault>,
+    /// The group whose copy this is, where the first superblock is damaged.
+    pub(crate) copy_in_group: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,9 +101,9 @@ pub(crate) struct JournalBackup {
 }
 
 impl Superblock {
-    /// Reads the 1024 bytes of a superblock.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, FsError> {
-        let s = Structure::new("superblock", SUPERBLOCK_AT, bytes);
+    /// Reads the 1024 bytes of a superblock that lies at `at`.
+    pub(crate) fn parse(at: u64, bytes: &[u8]) -> Result<Self, FsError> {
+        let s = Structure::new("superblock", at, bytes);
         let magic = s.u16_le(0x38)?;
         if magic != MAGIC {
             return Err(s.fault("superblock magic", 0x38, MAGIC, magic).into());
@@ -135,7 +139,9 @@ impl Superblock {
             journal_inode: s.u32_le(0xe0)?,
             journal_backup: journal_backup(&s)?,
             checksum_seed: None,
+            attribute_seed: seed(&s, incompat)?,
             checksum_fault: None,
+            copy_in_group: None,
         };
         superblock.check_geometry(&s)?;
         if ro_compat & ro_compat::METADATA_CSUM != 0 {
@@ -185,11 +191,7 @@ impl Superblock {
                 stillframe_bytes::Quantity::Hex(computed.into()),
             ));
         }
-        self.checksum_seed = Some(if self.incompat & incompat::CSUM_SEED == 0 {
-            crate::checksum::crc32c_raw(u32::MAX, &self.uuid)
-        } else {
-            s.u32_le(0x270)?
-        });
+        self.checksum_seed = Some(seed(s, self.incompat)?);
         Ok(())
     }
 
@@ -197,9 +199,10 @@ impl Superblock {
         self.incompat & bit != 0
     }
 
-    /// Whether the journal must be replayed before anything else is read.
+    /// Whether the journal must be replayed before anything else is read. A copy does not know: there the journal tells.
     pub(crate) const fn needs_recovery(&self) -> bool {
-        self.has_incompat(incompat::RECOVER) && self.compat & compat::HAS_JOURNAL != 0
+        let is_marked = self.has_incompat(incompat::RECOVER) || self.copy_in_group.is_some();
+        is_marked && self.compat & compat::HAS_JOURNAL != 0
     }
 
     /// `ext2`, `ext3` or `ext4`, by the rule that `blkid` uses: the oldest that has all its features.
@@ -242,6 +245,14 @@ fn is_power_of(number: u64, base: u64) -> bool {
         power = power.saturating_mul(base);
     }
     power == number
+}
+
+/// What checksums start from: the UUID's, or one that is written down so that the UUID can change.
+fn seed(s: &Structure<'_>, incompat: u32) -> Result<u32, Fault> {
+    if incompat & incompat::CSUM_SEED == 0 {
+        return Ok(crate::checksum::crc32c_raw(u32::MAX, s.slice(0x68, 16)?));
+    }
+    s.u32_le(0x270)
 }
 
 fn block_bytes(s: &Structure<'_>) -> Result<u32, Fault> {
@@ -287,9 +298,9 @@ mod tests {
 
     #[test]
     fn a_short_or_foreign_superblock_is_a_fault() {
-        assert!(matches!(Superblock::parse(&[]), Err(FsError::Corrupt(_))));
+        assert!(matches!(Superblock::parse(SUPERBLOCK_AT, &[]), Err(FsError::Corrupt(_))));
         assert!(
-            matches!(Superblock::parse(&[0; 1024]), Err(FsError::Corrupt(fault)) if fault.at == 1024 + 0x38)
+            matches!(Superblock::parse(SUPERBLOCK_AT, &[0; 1024]), Err(FsError::Corrupt(fault)) if fault.at == 1024 + 0x38)
         );
     }
 }

@@ -9,6 +9,7 @@ use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
 use crate::checksum::{crc16, crc32c_raw};
+use crate::fast_commit::Changes;
 use crate::inode::Inode;
 use crate::superblock::{Superblock, incompat, ro_compat};
 
@@ -20,14 +21,21 @@ const MAX_DESCRIPTOR_BYTES: usize = 8 << 20;
 pub(crate) struct Volume {
     pub(crate) source: Arc<dyn BlockSource>,
     pub(crate) superblock: Superblock,
+    /// What fast commits change.
+    pub(crate) changes: Changes,
     descriptor_blocks: RwLock<HashMap<u64, Arc<[u8]>>>,
     faults: Mutex<Vec<Fault>>,
 }
 
 impl Volume {
     pub(crate) fn new(source: Arc<dyn BlockSource>, superblock: Superblock) -> Self {
-        let volume =
-            Self { source, superblock, descriptor_blocks: RwLock::default(), faults: Mutex::default() };
+        let volume = Self {
+            source,
+            superblock,
+            changes: Changes::default(),
+            descriptor_blocks: RwLock::default(),
+            faults: Mutex::default(),
+        };
         if let Some(fault) = volume.superblock.checksum_fault {
             volume.push_fault(fault);
         }
@@ -77,12 +85,26 @@ impl Volume {
         Ok((at, bytes))
     }
 
-    /// Reads inode `number` and checks it.
+    /// Inode `number` as the last commit left it. One that is in place is checked.
     pub(crate) fn inode(&self, number: u64) -> Result<Inode, FsError> {
+        match self.changes.inode(number) {
+            Some(changed) => changed.parse(&self.superblock, number),
+            None => self.inode_in_place(number),
+        }
+    }
+
+    /// Reads inode `number` and checks it; fast commits are left out.
+    pub(crate) fn inode_in_place(&self, number: u64) -> Result<Inode, FsError> {
+        let (at, bytes) = self.inode_bytes(number)?;
+        Inode::parse(&self.superblock, number, at, bytes)
+    }
+
+    /// The bytes of inode `number`, and where they are.
+    pub(crate) fn inode_bytes(&self, number: u64) -> Result<(u64, Vec<u8>), FsError> {
         let at = self.inode_at(number)?;
         let mut bytes = vec![0; usize::from(self.superblock.inode_bytes)];
         self.source.read_exact_at(at, &mut bytes)?;
-        Inode::parse(&self.superblock, number, at, bytes)
+        Ok((at, bytes))
     }
 
     /// Says that these inodes will be read soon. What goes wrong here goes wrong again when they are.
@@ -122,12 +144,24 @@ impl Volume {
 
     /// The first block of the inode table of `group`.
     fn inode_table(&self, group: u64) -> Result<u64, FsError> {
+        let first = self.inode_table_by(group, 0);
+        // Who damaged the first superblock may have damaged what follows it.
+        match self.superblock.copy_in_group {
+            Some(copy) if !matches!(first, Ok(1..)) && !self.has_meta_groups() => {
+                self.inode_table_by(group, copy)
+            }
+            _ => first,
+        }
+    }
+
+    /// As [`Self::inode_table`], by the descriptors behind the superblock in group `copy`.
+    fn inode_table_by(&self, group: u64, copy: u64) -> Result<u64, FsError> {
         let superblock = &self.superblock;
         let descriptor_bytes = usize::from(superblock.descriptor_bytes);
         let per_block = self.block_bytes().checked_div(descriptor_bytes).unwrap_or(1);
         let per_block = u64::try_from(per_block).unwrap_or(1);
         let index = group.checked_div(per_block).unwrap_or(0);
-        let (at, block) = self.descriptor_block(index, per_block)?;
+        let (at, block) = self.descriptor_block(index, per_block, copy)?;
         let within = usize::try_from(group.checked_rem(per_block).unwrap_or(0))
             .unwrap_or(0)
             .saturating_mul(descriptor_bytes);
@@ -138,7 +172,9 @@ impl Volume {
         )?;
         if let Err(fault) = self.check_descriptor(group, &descriptor) {
             // Where inodes have checksums, with their numbers in them, a wrong table gives no wrong inode.
-            if superblock.checksum_seed.is_none() {
+            if superblock.checksum_seed.is_none()
+                || superblock.copy_in_group.is_some_and(|group| group != copy)
+            {
                 return Err(fault.into());
             }
             self.push_fault(fault);
@@ -147,12 +183,16 @@ impl Volume {
         Ok(u64::from(high) << 32 | u64::from(descriptor.u32_le(8)?))
     }
 
-    /// Block `index` of the descriptors, and where it is. `meta_bg` spreads them over the groups that they describe.
-    fn descriptor_block(&self, index: u64, per_block: u64) -> Result<(u64, Arc<[u8]>), FsError> {
+    fn has_meta_groups(&self) -> bool {
+        self.superblock.has_incompat(incompat::META_BG)
+    }
+
+    /// Block `index` of the descriptors, and where it is: those behind the superblock, or behind its copy in group `copy`.
+    /// `meta_bg` spreads them over the groups that they describe.
+    fn descriptor_block(&self, index: u64, per_block: u64, copy: u64) -> Result<(u64, Arc<[u8]>), FsError> {
         let superblock = &self.superblock;
         let first = u64::from(superblock.first_data_block);
-        let is_meta =
-            superblock.has_incompat(incompat::META_BG) && index >= u64::from(superblock.first_meta_bg);
+        let is_meta = self.has_meta_groups() && index >= u64::from(superblock.first_meta_bg);
         let block = if is_meta {
             let group = index.saturating_mul(per_block);
             let mut skip = u64::from(superblock.group_has_superblock(group));
@@ -160,26 +200,30 @@ impl Volume {
             if superblock.block_bytes == 1024 && index == 0 && first == 0 {
                 skip = skip.saturating_add(1);
             }
-            group
-                .saturating_mul(u64::from(superblock.blocks_per_group))
-                .saturating_add(first)
-                .saturating_add(skip)
+            self.group_start(group).saturating_add(skip)
         } else {
             // The superblock's block is 1 with 1 KiB blocks, else 0.
-            let superblock_block = u64::from(superblock.block_bytes == 1024);
+            let first = u64::from(superblock.block_bytes == 1024);
+            let superblock_block = if copy == 0 { first } else { self.group_start(copy) };
             superblock_block.saturating_add(index).saturating_add(1)
         };
         let at = self.block_at("group descriptor block", block)?;
-        let kept = self.descriptor_blocks.read().unwrap_or_else(PoisonError::into_inner).get(&index).cloned();
+        let kept = self.descriptor_blocks.read().unwrap_or_else(PoisonError::into_inner).get(&block).cloned();
         if let Some(bytes) = kept {
             return Ok((at, bytes));
         }
         let bytes: Arc<[u8]> = self.read_block("group descriptor block", block)?.1.into();
         let mut blocks = self.descriptor_blocks.write().unwrap_or_else(PoisonError::into_inner);
         if blocks.len().saturating_add(1).saturating_mul(bytes.len()) <= MAX_DESCRIPTOR_BYTES {
-            blocks.insert(index, bytes.clone());
+            blocks.insert(block, bytes.clone());
         }
         Ok((at, bytes))
+    }
+
+    fn group_start(&self, group: u64) -> u64 {
+        group
+            .saturating_mul(u64::from(self.superblock.blocks_per_group))
+            .saturating_add(u64::from(self.superblock.first_data_block))
     }
 
     /// Compares a group descriptor with its checksum (`bg_checksum` at 0x1e).

@@ -8,7 +8,10 @@
 //!
 //! A disk that has lived long holds signatures of what it was before. `resolve` says which one is alive.
 //!
-//! Not supported: finding a filesystem by its backup superblocks when the first one is gone, and what looks like
+//! Where nothing is recognised, six more places are read for a copy of an ext superblock (`ext_copies`): a volume whose
+//! first one is gone is not lost.
+//!
+//! Not supported: finding other filesystems by their backup superblocks when the first one is gone, and what looks like
 //! random bytes by design (plain dm-crypt, VeraCrypt), which is [`Content::Unknown`] with `looks_random`.
 
 mod boot_code;
@@ -17,6 +20,7 @@ mod candidate;
 mod content;
 mod emptiness;
 mod encryption;
+mod ext_copies;
 mod filesystems;
 mod md;
 mod members;
@@ -63,7 +67,8 @@ pub fn identify(volume: &dyn BlockSource) -> Result<Content, ReadError> {
 
 /// What `volume` holds, with its details and the other signatures on it.
 ///
-/// Where there is no signature it reads on to the first byte that is not zero: holes of a sparse volume cost nothing, but
+/// Where there is no signature it looks for a copy of an ext superblock, which does not count for [`recognise`]: whether
+/// a table of partitions is one is not for a leftover inside them to say. Without that it reads on to the first byte that is not zero: holes of a sparse volume cost nothing, but
 /// zeros that were written are read.
 ///
 /// # Errors
@@ -71,6 +76,10 @@ pub fn identify(volume: &dyn BlockSource) -> Result<Content, ReadError> {
 pub fn probe(volume: &dyn BlockSource) -> Result<Probe, ReadError> {
     if let Some(found) = recognise(volume)? {
         return Ok(found);
+    }
+    if let Some(at) = ext_copies::find(volume)? {
+        let content = Content::Filesystem(FsKind::Ext);
+        return Ok(Probe { content, detail: Detail::default(), signature_at: at, others: Vec::new() });
     }
     let content = emptiness::content_without_signature(volume)?;
     Ok(Probe { content, detail: Detail::default(), signature_at: 0, others: Vec::new() })

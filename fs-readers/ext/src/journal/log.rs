@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
+use super::fast_commits::{self, Change};
 use super::superblock::{Checksums, JournalSuperblock};
 use super::tags::{self, Tag};
 use super::{Committed, JOURNAL_MAGIC, JournalFile, Replay, is_not_after};
@@ -17,7 +18,6 @@ const COMMIT: u32 = 2;
 const REVOKE: u32 = 5;
 const COMMIT_CHECKSUM_AT: usize = 16;
 const CRC32_TYPE: u8 = 1;
-const FAST_COMMIT_HEAD: u16 = 9;
 /// The most blocks that a log may describe and revoke.
 const MAX_NAMED_BLOCKS: usize = 1 << 22;
 /// The most faults of single tags that are kept.
@@ -28,6 +28,7 @@ pub(super) struct Log<'a> {
     superblock: JournalSuperblock,
     filesystem_blocks: u64,
     committed: Committed,
+    changes: Vec<Change>,
     faults: Vec<Fault>,
     /// The sequence of the transaction that is read, or would come next.
     sequence: u32,
@@ -61,6 +62,7 @@ impl<'a> Log<'a> {
             superblock,
             filesystem_blocks,
             committed: Committed::default(),
+            changes: Vec::new(),
             faults: Vec::new(),
             sequence,
         }
@@ -113,7 +115,17 @@ impl<'a> Log<'a> {
             }
         }
         if self.superblock.has_fast_commits {
-            self.look_for_fast_commits()?;
+            match fast_commits::read(&mut self.journal, &self.superblock, self.sequence) {
+                Ok(found) => {
+                    self.faults.extend(found.fault);
+                    self.changes = found.changes;
+                }
+                Err(FsError::Corrupt(fault)) => self.faults.push(fault),
+                Err(FsError::Unsupported(what) | FsError::Limit { what, .. }) => {
+                    self.faults.push(Fault::new("fast commits", 0, "replayed", what));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -201,23 +213,6 @@ impl<'a> Log<'a> {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// The area behind the ring may hold small commits that follow the last whole one. They are not applied yet, and
-    /// that is said.
-    fn look_for_fast_commits(&mut self) -> Result<(), FsError> {
-        // The kernel leaves the block between the ring and the area unused.
-        let first = self.superblock.end.saturating_add(1);
-        if first >= self.superblock.len_blocks {
-            return Ok(());
-        }
-        let (at, bytes) = self.journal.read(first)?;
-        let s = Structure::new("fast-commit area", at, &bytes);
-        // Unlike the rest of the journal it is little-endian: tag, length, then features and the transaction's id.
-        if s.u16_le(0)? == FAST_COMMIT_HEAD && s.u32_le(8)? == self.sequence {
-            self.faults.push(s.fault("fast commits", 0, "replayed", "not applied"));
-        }
-        Ok(())
-    }
-
     pub(super) fn finish(self) -> Replay {
         let revoked = self.committed.revoked;
         let is_void = |block: &u64, sequence: u32| {
@@ -230,6 +225,6 @@ impl<'a> Log<'a> {
             .filter(|(block, (sequence, _))| !is_void(block, *sequence))
             .map(|(block, (_, copy))| (block, copy))
             .collect();
-        Replay { blocks, faults: self.faults }
+        Replay { blocks, changes: self.changes, faults: self.faults }
     }
 }

@@ -4,9 +4,10 @@
 //!
 //! Kernel documentation: `filesystems/ext4/journal.rst`; the order of checks follows recovery as the kernel does it.
 //! All numbers are big-endian. All four forms of tags are read, with checksums of the first, second and third version
-//! or none, 32 or 64-bit block numbers, revocations and escaped blocks. Fast commits are recognised and named, not
-//! applied.
+//! or none, 32 or 64-bit block numbers, revocations and escaped blocks. Fast commits behind the last full one are read
+//! here and applied by [`crate::fast_commit`].
 
+mod fast_commits;
 mod log;
 mod superblock;
 mod tags;
@@ -23,6 +24,7 @@ use crate::inode::Inode;
 use crate::overlay::{JOURNAL_MAGIC, JournalledBlock};
 use crate::superblock::Superblock;
 use crate::volume::Volume;
+pub(crate) use fast_commits::{Change, Name};
 use log::Log;
 use superblock::JournalSuperblock;
 
@@ -34,6 +36,8 @@ const MAX_JOURNAL_BLOCKS: u32 = 10_240_000;
 pub(crate) struct Replay {
     /// The newest content of each block that the journal holds, by block number.
     pub(crate) blocks: BTreeMap<u64, JournalledBlock>,
+    /// What the fast commits behind the last full one change, in order.
+    pub(crate) changes: Vec<Change>,
     /// What was damaged. Transactions before the damage are in `blocks`.
     pub(crate) faults: Vec<Fault>,
 }

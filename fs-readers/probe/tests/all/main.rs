@@ -14,6 +14,7 @@
 )]
 
 mod corpora;
+mod ext_copies;
 mod leftovers;
 mod made;
 mod near_misses;
