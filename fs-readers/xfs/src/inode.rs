@@ -5,10 +5,11 @@
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::{FileKind, FsError, Timestamp};
 
-use crate::superblock::{Superblock, checksum_matches};
+use crate::checksum::checksum_matches;
+use crate::superblock::Superblock;
 use crate::volume::{Volume, to_usize};
 
-const MAGIC: u16 = 0x494e;
+pub(crate) const MAGIC: u16 = 0x494e;
 const CRC_OFFSET: usize = 100;
 /// Where the data fork begins: after the core of version 3, or of versions 1 and 2.
 const CORE_V3_BYTES: usize = 176;
@@ -17,8 +18,8 @@ const CORE_V2_BYTES: usize = 100;
 /// `di_flags`: the content lies on the realtime device.
 const FLAG_REALTIME: u16 = 1 << 0;
 /// `di_flags2`.
-const FLAG2_BIG_TIME: u64 = 1 << 3;
-const FLAG2_LARGE_EXTENT_COUNTS: u64 = 1 << 4;
+pub(crate) const FLAG2_BIG_TIME: u64 = 1 << 3;
+pub(crate) const FLAG2_LARGE_EXTENT_COUNTS: u64 = 1 << 4;
 /// Big timestamps count nanoseconds from this many seconds before 1970: the least that 32 bits could say.
 const BIG_TIME_EPOCH_SECONDS: i64 = 1 << 31;
 
@@ -42,6 +43,7 @@ pub(crate) struct Inode {
     pub(crate) gid: u32,
     pub(crate) links: u32,
     pub(crate) modified: Timestamp,
+    pub(crate) changed: Timestamp,
     pub(crate) size_bytes: u64,
     pub(crate) format: Format,
     /// Extents of the data fork.
@@ -103,6 +105,7 @@ impl Inode {
             gid: core.u32_be(12)?,
             links: if version == 1 { core.u16_be(6)?.into() } else { core.u32_be(16)? },
             modified: timestamp(&core, 40, flags2 & FLAG2_BIG_TIME != 0)?,
+            changed: timestamp(&core, 48, flags2 & FLAG2_BIG_TIME != 0)?,
             size_bytes,
             format,
             extent_count,

@@ -7,10 +7,12 @@
 //! Not supported, and refused by name: realtime devices and files, external logs, dirty logs of version 4, filesystems
 //! that need repair, names that ignore case, version 1 directories. Extended attributes are not read.
 
+mod changes;
+mod checksum;
 mod directory;
 mod extents;
 mod inode;
-mod replay;
+mod log;
 mod superblock;
 mod symlink;
 mod volume;
@@ -34,12 +36,11 @@ use crate::volume::{Volume, to_u64, to_usize};
 /// [`FsError::Read`] where the source fails.
 pub fn open(volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOnlyFs>, FsError> {
     let on_disk = Superblock::read(&volume)?;
-    let replayed = replay::replay(&volume, &on_disk)?;
-    let was_dirty = replayed.was_dirty;
-    let is_changed = !replayed.overlay.is_empty();
-    let volume = Volume::new(volume, replayed.overlay);
+    let changes = log::recover(&volume, &on_disk)?;
+    let was_dirty = changes.is_some();
+    let volume = Volume::new(volume, changes);
     // The log may hold a superblock too: a filesystem that has just been grown.
-    let superblock = if is_changed {
+    let superblock = if was_dirty {
         let mut sector = vec![0; to_usize(on_disk.sector_bytes)];
         volume.read(0, &mut sector)?;
         Superblock::parse(&sector)?
@@ -107,7 +108,7 @@ impl ReadOnlyFs for XfsFs {
             uid: Some(inode.uid),
             gid: Some(inode.gid),
             modified: Some(inode.modified),
-            changed: None,
+            changed: Some(inode.changed),
             links: Some(inode.links),
             flags: None,
             encrypted: false,

@@ -4,9 +4,10 @@
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
+use crate::checksum::checksum_matches;
 use crate::extents;
 use crate::inode::{Format, Inode};
-use crate::superblock::{Superblock, checksum_matches};
+use crate::superblock::Superblock;
 use crate::volume::{Volume, to_usize};
 
 /// The longest target there can be.
