@@ -32,7 +32,10 @@ const FLUSH_COUNT_MOST: u64 = 0xffff;
 /// Bytes of an inode, by their place in it, and when they were logged.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
+    /// Its transaction's sequence number, or what version 2 inodes have in place of one.
     pub(crate) order: u64,
+    /// Which came later: a fork may lie where another lay before.
+    pub(crate) place: u64,
     pub(crate) parts: Vec<(usize, Vec<u8>)>,
 }
 
@@ -47,8 +50,11 @@ pub(crate) struct InodeChange {
 }
 
 impl InodeChange {
+    /// What is known, the oldest first.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &Piece> {
-        [Some(&self.core), self.data.as_ref(), self.attributes.as_ref()].into_iter().flatten()
+        let mut pieces = [Some(&self.core), self.data.as_ref(), self.attributes.as_ref()];
+        pieces.sort_by_key(|piece| piece.map(|piece| piece.place));
+        pieces.into_iter().flatten()
     }
 }
 
@@ -98,6 +104,7 @@ pub(crate) struct Changes {
     new_owners: BTreeSet<u64>,
     unfinished_exchanges: BTreeSet<u64>,
     unfinished_attributes: BTreeSet<u64>,
+    inode_items: u64,
 }
 
 // ---- taking in what the log says -----------------------------------------------------------------------------------
@@ -119,6 +126,7 @@ impl Changes {
             new_owners: BTreeSet::new(),
             unfinished_exchanges: BTreeSet::new(),
             unfinished_attributes: BTreeSet::new(),
+            inode_items: 0,
         }
     }
 
@@ -254,12 +262,15 @@ impl Changes {
         if self.inodes.len() >= MAX_INODES {
             return Err(FsError::Limit { what: "inodes that the log changes", cap: to_u64(MAX_INODES) });
         }
-        let old = self.inodes.get(&at);
-        if !self.has_checksums {
-            let order = flush_order(old.map(|old| old.core.order), flush_count.into());
-            change.core.order = order;
-            change.data.as_mut().into_iter().for_each(|piece| piece.order = order);
-            change.attributes.as_mut().into_iter().for_each(|piece| piece.order = order);
+        self.inode_items = self.inode_items.saturating_add(1);
+        let before = self.inodes.get(&at).map(|old| old.core.order);
+        for piece in
+            [Some(&mut change.core), change.data.as_mut(), change.attributes.as_mut()].into_iter().flatten()
+        {
+            piece.place = self.inode_items;
+            if !self.has_checksums {
+                piece.order = flush_order(before, flush_count.into());
+            }
         }
         match self.inodes.get_mut(&at) {
             Some(old) if self.has_checksums && old.core.order > change.core.order => {}

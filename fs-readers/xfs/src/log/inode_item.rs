@@ -59,7 +59,7 @@ pub(super) fn parse(superblock: &Superblock, item: &Item<'_>, order: u64) -> Res
     let core = Core::parse(superblock, &item.region(1)?)?;
     let mut change = InodeChange {
         cluster: (cluster_start, cluster_len),
-        core: Piece { order, parts: core.parts() },
+        core: Piece { order, place: 0, parts: core.parts() },
         data: None,
         attributes: None,
     };
@@ -73,10 +73,10 @@ pub(super) fn parse(superblock: &Superblock, item: &Item<'_>, order: u64) -> Res
         } else {
             root_parts(superblock, &region, core.forks_at, core.attributes_at(inode_bytes))?
         };
-        change.data = Some(Piece { order, parts });
+        change.data = Some(Piece { order, place: 0, parts });
     } else if fields & DEVICE != 0 {
         let device = header.u32_le(place(24, 20))?.to_be_bytes().to_vec();
-        change.data = Some(Piece { order, parts: vec![(core.forks_at, device)] });
+        change.data = Some(Piece { order, place: 0, parts: vec![(core.forks_at, device)] });
     }
     if fields & (ATTRIBUTE_LOCAL | ATTRIBUTE_EXTENTS | ATTRIBUTE_ROOT) != 0 {
         let region = item.region(next)?;
@@ -86,7 +86,7 @@ pub(super) fn parse(superblock: &Superblock, item: &Item<'_>, order: u64) -> Res
         } else {
             root_parts(superblock, &region, start, inode_bytes)?
         };
-        change.attributes = Some(Piece { order, parts });
+        change.attributes = Some(Piece { order, place: 0, parts });
     }
     for (start, bytes) in change.pieces().flat_map(|piece| &piece.parts) {
         if start.saturating_add(bytes.len()) > inode_bytes {

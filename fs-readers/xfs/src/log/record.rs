@@ -29,7 +29,6 @@ const WORDS: usize = 64;
 pub(super) struct Record {
     /// Where it begins, in sectors of the log.
     pub(super) sector: u64,
-    pub(super) cycle: u32,
     pub(super) content_bytes: u64,
     pub(super) lsn: u64,
     pub(super) tail_lsn: u64,
@@ -69,7 +68,6 @@ impl Record {
         }
         Ok(Self {
             sector,
-            cycle: fields.u32_be(4)?,
             content_bytes,
             lsn: fields.u64_be(16)?,
             tail_lsn: fields.u64_be(24)?,
@@ -103,8 +101,9 @@ impl Record {
         crc = crc32c::crc32c_append(crc, &[0; 4]);
         crc = crc32c::crc32c_append(crc, bytes.get(CRC_OFFSET.checked_add(4)?..checked)?);
         let header = to_usize(self.header_sectors.saturating_mul(SECTOR_BYTES));
-        let extended = bytes.get(..header)?.chunks(to_usize(SECTOR_BYTES)).skip(1);
-        for extended in extended {
+        // Only of those extended headers that this record's length needs.
+        let needed = to_usize(self.content_bytes.div_ceil(CYCLE_DATA_BYTES));
+        for extended in bytes.get(..header)?.chunks(to_usize(SECTOR_BYTES)).take(needed).skip(1) {
             crc = crc32c::crc32c_append(crc, extended.get(..EXTENDED_CHECKED_BYTES)?);
         }
         let content = bytes.get(header..)?.get(..to_usize(self.content_bytes))?;
