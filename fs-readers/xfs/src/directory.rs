@@ -38,7 +38,7 @@ pub(crate) fn read(
     inode: &Inode,
     visit: &mut Visit<'_>,
 ) -> Result<(), FsError> {
-    if inode.format == Format::Local {
+    if inode.data.format == Format::Local {
         return read_short(superblock, inode, visit);
     }
     let mut extents = extents::read(volume, superblock, inode)?;

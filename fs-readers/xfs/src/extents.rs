@@ -12,7 +12,7 @@ use stillframe_fs::{FsError, extent_hints};
 
 use crate::changes::MappingChange;
 use crate::checksum::checksum_matches;
-use crate::inode::{Format, Inode};
+use crate::inode::{Fork, Format, Inode};
 use crate::superblock::Superblock;
 use crate::volume::{Volume, to_u64, to_usize};
 
@@ -60,9 +60,27 @@ impl Extent {
     }
 }
 
-/// All extents of a data fork, in the file's order.
+/// Which fork of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Data,
+    Attributes,
+}
+
+/// All extents of the data fork, in the file's order.
 pub(crate) fn read(volume: &Volume, superblock: &Superblock, inode: &Inode) -> Result<Vec<Extent>, FsError> {
-    if inode.is_realtime {
+    read_fork(volume, superblock, inode, &inode.data, Of::Data)
+}
+
+/// All extents of a fork, in its order.
+pub(crate) fn read_fork(
+    volume: &Volume,
+    superblock: &Superblock,
+    inode: &Inode,
+    fork: &Fork,
+    of: Of,
+) -> Result<Vec<Extent>, FsError> {
+    if inode.is_realtime && of == Of::Data {
         return Err(FsError::Unsupported("an XFS realtime file"));
     }
     let changes = volume.changes();
@@ -70,20 +88,20 @@ pub(crate) fn read(volume: &Volume, superblock: &Superblock, inode: &Inode) -> R
         return Err(FsError::Unsupported("an XFS file whose exchange with another was not finished"));
     }
     let mut collected = Collector { superblock, extents: Vec::new() };
-    match inode.format {
+    match fork.format {
         Format::Extents => {
-            let count = to_usize(inode.extent_count);
+            let count = to_usize(fork.extent_count);
             let list = count
                 .checked_mul(RECORD_BYTES)
-                .and_then(|len| inode.data_fork.get(..len))
-                .ok_or_else(|| Fault::new("inode extent count", inode.at, inode.data_fork.len(), count))?;
+                .and_then(|len| fork.bytes.get(..len))
+                .ok_or_else(|| Fault::new("inode extent count", inode.at, fork.bytes.len(), count))?;
             collected.add_records(list, inode.at)?;
         }
         Format::Btree => {
-            read_root(volume, inode, &mut collected)?;
-            if to_u64(collected.extents.len()) != inode.extent_count {
+            read_root(volume, inode, fork, &mut collected)?;
+            if to_u64(collected.extents.len()) != fork.extent_count {
                 let found = collected.extents.len();
-                return Err(Fault::new("inode extent count", inode.at, inode.extent_count, found).into());
+                return Err(Fault::new("inode extent count", inode.at, fork.extent_count, found).into());
             }
         }
         Format::Device | Format::Local => {
@@ -91,7 +109,11 @@ pub(crate) fn read(volume: &Volume, superblock: &Superblock, inode: &Inode) -> R
         }
     }
     if let Some(changes) = changes {
-        for change in changes.mapping_changes(inode.number).iter().filter(|change| !change.is_of_attributes) {
+        for change in changes
+            .mapping_changes(inode.number)
+            .iter()
+            .filter(|change| change.is_of_attributes == (of == Of::Attributes))
+        {
             collected.finish_mapping(change)?;
         }
     }
@@ -224,8 +246,13 @@ impl Collector<'_> {
 }
 
 /// The root lies in the inode: level, count, then keys and pointers, each with room for as many as fit.
-fn read_root(volume: &Volume, inode: &Inode, collected: &mut Collector<'_>) -> Result<(), FsError> {
-    let root = Structure::new("block map root", inode.at, &inode.data_fork);
+fn read_root(
+    volume: &Volume,
+    inode: &Inode,
+    fork: &Fork,
+    collected: &mut Collector<'_>,
+) -> Result<(), FsError> {
+    let root = Structure::new("block map root", inode.at, &fork.bytes);
     let level = root.u16_be(0)?;
     let count = usize::from(root.u16_be(2)?);
     let most = root.len().saturating_sub(4) / 16;

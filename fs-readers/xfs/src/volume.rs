@@ -46,6 +46,11 @@ impl Volume {
         }
     }
 
+    /// What lies below, without what the log changes.
+    pub(crate) fn source(&self) -> &Arc<dyn BlockSource> {
+        &self.source
+    }
+
     /// What the log changes.
     pub(crate) fn changes(&self) -> Option<&Changes> {
         self.changes.as_ref()
