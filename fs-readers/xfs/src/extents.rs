@@ -10,8 +10,10 @@ use stillframe_block::ReadError;
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::{FsError, extent_hints};
 
-use crate::inode::{Format, Inode};
-use crate::superblock::{Superblock, checksum_matches};
+use crate::changes::MappingChange;
+use crate::checksum::checksum_matches;
+use crate::inode::{Fork, Format, Inode};
+use crate::superblock::Superblock;
 use crate::volume::{Volume, to_u64, to_usize};
 
 /// Extents of one file that are held in memory: 32 MiB of them.
@@ -44,32 +46,75 @@ impl Extent {
     pub(crate) fn end(&self) -> u64 {
         self.file_block.saturating_add(self.blocks)
     }
+
+    /// What of it lies between two blocks of the file.
+    fn cut(&self, from: u64, to: u64, block_bytes: u64) -> Option<Self> {
+        let (start, end) = (self.file_block.max(from), self.end().min(to));
+        let skipped = start.saturating_sub(self.file_block).saturating_mul(block_bytes);
+        (start < end).then(|| Self {
+            file_block: start,
+            blocks: end.saturating_sub(start),
+            volume_offset: self.volume_offset.saturating_add(skipped),
+            is_unwritten: self.is_unwritten,
+        })
+    }
 }
 
-/// All extents of a data fork, in the file's order.
+/// Which fork of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Data,
+    Attributes,
+}
+
+/// All extents of the data fork, in the file's order.
 pub(crate) fn read(volume: &Volume, superblock: &Superblock, inode: &Inode) -> Result<Vec<Extent>, FsError> {
-    if inode.is_realtime {
+    read_fork(volume, superblock, inode, &inode.data, Of::Data)
+}
+
+/// All extents of a fork, in its order.
+pub(crate) fn read_fork(
+    volume: &Volume,
+    superblock: &Superblock,
+    inode: &Inode,
+    fork: &Fork,
+    of: Of,
+) -> Result<Vec<Extent>, FsError> {
+    if inode.is_realtime && of == Of::Data {
         return Err(FsError::Unsupported("an XFS realtime file"));
     }
+    let changes = volume.changes();
+    if changes.is_some_and(|changes| changes.has_unfinished_exchange(inode.number)) {
+        return Err(FsError::Unsupported("an XFS file whose exchange with another was not finished"));
+    }
     let mut collected = Collector { superblock, extents: Vec::new() };
-    match inode.format {
+    match fork.format {
         Format::Extents => {
-            let count = to_usize(inode.extent_count);
+            let count = to_usize(fork.extent_count);
             let list = count
                 .checked_mul(RECORD_BYTES)
-                .and_then(|len| inode.data_fork.get(..len))
-                .ok_or_else(|| Fault::new("inode extent count", inode.at, inode.data_fork.len(), count))?;
+                .and_then(|len| fork.bytes.get(..len))
+                .ok_or_else(|| Fault::new("inode extent count", inode.at, fork.bytes.len(), count))?;
             collected.add_records(list, inode.at)?;
         }
         Format::Btree => {
-            read_root(volume, inode, &mut collected)?;
-            if to_u64(collected.extents.len()) != inode.extent_count {
+            read_root(volume, inode, fork, &mut collected)?;
+            if to_u64(collected.extents.len()) != fork.extent_count {
                 let found = collected.extents.len();
-                return Err(Fault::new("inode extent count", inode.at, inode.extent_count, found).into());
+                return Err(Fault::new("inode extent count", inode.at, fork.extent_count, found).into());
             }
         }
         Format::Device | Format::Local => {
             return Err(Fault::new("inode format", inode.at, "extents", "no extents").into());
+        }
+    }
+    if let Some(changes) = changes {
+        for change in changes
+            .mapping_changes(inode.number)
+            .iter()
+            .filter(|change| change.is_of_attributes == (of == Of::Attributes))
+        {
+            collected.finish_mapping(change)?;
         }
     }
     Ok(collected.extents)
@@ -152,6 +197,35 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// Does what the log says was begun and not finished: blocks of the file that are to be mapped, or no more.
+    fn finish_mapping(&mut self, change: &MappingChange) -> Result<(), FsError> {
+        if change.is_realtime {
+            return Err(FsError::Unsupported("an XFS realtime file"));
+        }
+        let offset = self.superblock.run_offset(change.start_block, change.blocks);
+        let volume_offset = offset.ok_or_else(|| {
+            Fault::new("log mapping block", 0, self.superblock.data_blocks, change.start_block)
+        })?;
+        let (start, end) = (change.file_block, change.file_block.saturating_add(change.blocks));
+        let added = Extent {
+            file_block: start,
+            blocks: change.blocks,
+            volume_offset,
+            is_unwritten: change.is_unwritten,
+        };
+        let mut extents = Vec::with_capacity(self.extents.len().saturating_add(2));
+        for extent in &self.extents {
+            extents.extend(extent.cut(0, start, self.superblock.block_bytes));
+            extents.extend(extent.cut(end, u64::MAX, self.superblock.block_bytes));
+        }
+        if change.is_added {
+            extents.push(added);
+        }
+        extents.sort_unstable_by_key(|extent| extent.file_block);
+        self.extents = extents;
+        Ok(())
+    }
+
     /// 128 bits: unwritten 1, block in the file 54, block on the volume 52, count 21.
     fn record(&self, records: &Structure<'_>, offset: usize) -> Result<Extent, Fault> {
         let high = records.u64_be(offset)?;
@@ -172,8 +246,13 @@ impl Collector<'_> {
 }
 
 /// The root lies in the inode: level, count, then keys and pointers, each with room for as many as fit.
-fn read_root(volume: &Volume, inode: &Inode, collected: &mut Collector<'_>) -> Result<(), FsError> {
-    let root = Structure::new("block map root", inode.at, &inode.data_fork);
+fn read_root(
+    volume: &Volume,
+    inode: &Inode,
+    fork: &Fork,
+    collected: &mut Collector<'_>,
+) -> Result<(), FsError> {
+    let root = Structure::new("block map root", inode.at, &fork.bytes);
     let level = root.u16_be(0)?;
     let count = usize::from(root.u16_be(2)?);
     let most = root.len().saturating_sub(4) / 16;
@@ -204,7 +283,8 @@ fn read_children(
         let mut bytes = vec![0; to_usize(superblock.block_bytes)];
         volume.read(at, &mut bytes)?;
         let block = Structure::new("block map block", at, &bytes);
-        let header = check_block(superblock, inode, &block, child_level)?;
+        let has_new_owner = volume.changes().is_some_and(|changes| changes.has_new_owner(inode.number));
+        let header = check_block(superblock, inode, &block, child_level, has_new_owner)?;
         let count = usize::from(block.u16_be(6)?);
         let most = block.len().saturating_sub(header) / RECORD_BYTES;
         // An empty block would let a tree of empty blocks be walked for long.
@@ -234,6 +314,7 @@ fn check_block(
     inode: &Inode,
     block: &Structure<'_>,
     level: u16,
+    has_new_owner: bool,
 ) -> Result<usize, Fault> {
     let (magic, header) =
         if superblock.has_checksums { (MAGIC_V5, HEADER_V5_BYTES) } else { (MAGIC_V4, HEADER_V4_BYTES) };
@@ -255,7 +336,7 @@ fn check_block(
             return Err(block.fault("block map checksum", CRC_OFFSET, "a match", "none"));
         }
         let owner = block.u64_be(56)?;
-        if owner != inode.number {
+        if owner != inode.number && !has_new_owner {
             return Err(block.fault("block map owner", 56, inode.number, owner));
         }
     }

@@ -1,14 +1,13 @@
-//! The inode core and its data fork (XFS Algorithms & Data Structures, "On-disk Inode").
-//!
-//! The attribute fork is not read.
+//! The inode core and its forks (XFS Algorithms & Data Structures, "On-disk Inode").
 
 use stillframe_bytes::{Fault, Quantity, Structure};
-use stillframe_fs::{FileKind, FsError, Timestamp};
+use stillframe_fs::{FileFlags, FileKind, FsError, Timestamp};
 
-use crate::superblock::{Superblock, checksum_matches};
+use crate::checksum::checksum_matches;
+use crate::superblock::Superblock;
 use crate::volume::{Volume, to_usize};
 
-const MAGIC: u16 = 0x494e;
+pub(crate) const MAGIC: u16 = 0x494e;
 const CRC_OFFSET: usize = 100;
 /// Where the data fork begins: after the core of version 3, or of versions 1 and 2.
 const CORE_V3_BYTES: usize = 176;
@@ -17,8 +16,8 @@ const CORE_V2_BYTES: usize = 100;
 /// `di_flags`: the content lies on the realtime device.
 const FLAG_REALTIME: u16 = 1 << 0;
 /// `di_flags2`.
-const FLAG2_BIG_TIME: u64 = 1 << 3;
-const FLAG2_LARGE_EXTENT_COUNTS: u64 = 1 << 4;
+pub(crate) const FLAG2_BIG_TIME: u64 = 1 << 3;
+pub(crate) const FLAG2_LARGE_EXTENT_COUNTS: u64 = 1 << 4;
 /// Big timestamps count nanoseconds from this many seconds before 1970: the least that 32 bits could say.
 const BIG_TIME_EPOCH_SECONDS: i64 = 1 << 31;
 
@@ -42,12 +41,22 @@ pub(crate) struct Inode {
     pub(crate) gid: u32,
     pub(crate) links: u32,
     pub(crate) modified: Timestamp,
+    pub(crate) changed: Timestamp,
     pub(crate) size_bytes: u64,
-    pub(crate) format: Format,
-    /// Extents of the data fork.
-    pub(crate) extent_count: u64,
+    pub(crate) flags: FileFlags,
     pub(crate) is_realtime: bool,
-    pub(crate) data_fork: Vec<u8>,
+    pub(crate) data: Fork,
+    /// `None` where the inode has no room for one.
+    pub(crate) attributes: Option<Fork>,
+}
+
+/// What an inode keeps: its content, or its extended attributes.
+#[derive(Debug)]
+pub(crate) struct Fork {
+    pub(crate) format: Format,
+    pub(crate) extent_count: u64,
+    /// What of it lies in the inode.
+    pub(crate) bytes: Box<[u8]>,
 }
 
 impl Inode {
@@ -81,19 +90,15 @@ impl Inode {
         if i64::try_from(size_bytes).is_err() {
             return Err(core.fault("inode size", 56, "at most 8 EiB", size_bytes));
         }
-        let extent_count = if flags2 & FLAG2_LARGE_EXTENT_COUNTS == 0 {
-            core.u32_be(76)?.into()
-        } else if superblock.has_large_extent_counts {
-            core.u64_be(24)?
-        } else {
-            return Err(core.fault("inode extent count", 120, "small", "large"));
-        };
-        let format = match core.u8(5)? {
-            0 => Format::Device,
-            1 => Format::Local,
-            2 => Format::Extents,
-            3 => Format::Btree,
-            other => return Err(core.fault("inode format", 5, "0 to 3", other)),
+        let (extent_count, attribute_extents) = extent_counts(superblock, &core, flags2)?;
+        let (data, attributes) = forks(&core, version)?;
+        let attributes = match attributes {
+            Some(bytes) => Some(Fork {
+                format: format(&core, 83)?,
+                extent_count: attribute_extents,
+                bytes: bytes.into(),
+            }),
+            None => None,
         };
         Ok(Self {
             number,
@@ -103,11 +108,12 @@ impl Inode {
             gid: core.u32_be(12)?,
             links: if version == 1 { core.u16_be(6)?.into() } else { core.u32_be(16)? },
             modified: timestamp(&core, 40, flags2 & FLAG2_BIG_TIME != 0)?,
+            changed: timestamp(&core, 48, flags2 & FLAG2_BIG_TIME != 0)?,
             size_bytes,
-            format,
-            extent_count,
+            flags: file_flags(core.u16_be(90)?, flags2),
             is_realtime: core.u16_be(90)? & FLAG_REALTIME != 0,
-            data_fork: data_fork(&core, version)?.to_vec(),
+            data: Fork { format: format(&core, 5)?, extent_count, bytes: data.into() },
+            attributes,
         })
     }
 
@@ -117,9 +123,9 @@ impl Inode {
 
     /// The data fork of a file that is kept in its inode.
     pub(crate) fn local_data(&self) -> Result<&[u8], Fault> {
-        self.data_fork
-            .get(..to_usize(self.size_bytes))
-            .ok_or_else(|| Fault::new("inode size", self.at, self.data_fork.len(), self.size_bytes))
+        let bytes = &self.data.bytes;
+        let content = bytes.get(..to_usize(self.size_bytes));
+        content.ok_or_else(|| Fault::new("inode size", self.at, bytes.len(), self.size_bytes))
     }
 }
 
@@ -152,15 +158,57 @@ fn check_version(
     core.u64_be(120)
 }
 
-/// The data fork ends where the attribute fork begins, or with the inode.
-fn data_fork<'a>(core: &Structure<'a>, version: u8) -> Result<&'a [u8], Fault> {
-    let start = if version == 3 { CORE_V3_BYTES } else { CORE_V2_BYTES };
-    let literal = core.len().saturating_sub(start);
-    let fork_offset = usize::from(core.u8(82)?).saturating_mul(8);
-    if fork_offset > literal {
-        return Err(core.fault("inode fork offset", 82, literal, fork_offset));
+fn format(core: &Structure<'_>, offset: usize) -> Result<Format, Fault> {
+    match core.u8(offset)? {
+        0 => Ok(Format::Device),
+        1 => Ok(Format::Local),
+        2 => Ok(Format::Extents),
+        3 => Ok(Format::Btree),
+        other => Err(core.fault("inode format", offset, "0 to 3", other)),
     }
-    core.slice(start, if fork_offset == 0 { literal } else { fork_offset })
+}
+
+/// Of the data fork and of the attribute fork.
+fn extent_counts(superblock: &Superblock, core: &Structure<'_>, flags2: u64) -> Result<(u64, u64), Fault> {
+    if flags2 & FLAG2_LARGE_EXTENT_COUNTS == 0 {
+        return Ok((core.u32_be(76)?.into(), core.u16_be(80)?.into()));
+    }
+    if superblock.has_large_extent_counts {
+        return Ok((core.u64_be(24)?, core.u32_be(76)?.into()));
+    }
+    Err(core.fault("inode extent count", 120, "small", "large"))
+}
+
+/// The data fork ends where the attribute fork begins, or with the inode.
+fn forks<'a>(core: &Structure<'a>, version: u8) -> Result<(&'a [u8], Option<&'a [u8]>), Fault> {
+    let start = if version == 3 { CORE_V3_BYTES } else { CORE_V2_BYTES };
+    let forks = core.rest("inode forks", start)?;
+    let fork_offset = usize::from(core.u8(82)?).saturating_mul(8);
+    if fork_offset > forks.len() {
+        return Err(core.fault("inode fork offset", 82, forks.len(), fork_offset));
+    }
+    if fork_offset == 0 {
+        return Ok((forks.bytes(), None));
+    }
+    let (data, attributes) = forks.bytes().split_at(fork_offset);
+    Ok((data, Some(attributes)))
+}
+
+/// `di_flags` and `di_flags2` as the kernel shows them to `lsattr`.
+fn file_flags(flags: u16, flags2: u64) -> FileFlags {
+    let known = [
+        (1 << 3, FileFlags::IMMUTABLE),
+        (1 << 4, FileFlags::APPEND_ONLY),
+        (1 << 5, FileFlags::SYNCHRONOUS),
+        (1 << 6, FileFlags::NO_ACCESS_TIME),
+        (1 << 7, FileFlags::NO_DUMP),
+        // New files get the project of their folder.
+        (1 << 9, FileFlags(0x2000_0000)),
+    ];
+    let shown = known.iter().filter(|(bit, _)| flags & bit != 0);
+    // Direct access to memory.
+    let first = if flags2 & 1 == 0 { FileFlags::default() } else { FileFlags(0x200_0000) };
+    shown.fold(first, |all, (_, flag)| all.and(*flag))
 }
 
 fn timestamp(core: &Structure<'_>, offset: usize, is_big: bool) -> Result<Timestamp, Fault> {

@@ -1,16 +1,18 @@
 //! XFS, versions 4 and 5.
 //!
 //! Written from "XFS Algorithms & Data Structures" (xfs-documentation, `design/XFS_Filesystem_Structure`). Checksums,
-//! owners and UUIDs of all metadata that has them are checked. A log that holds changes is replayed in memory by the
-//! crate `lamxfs` (see `replay`) before anything else is read, so what is served is what a mount would show.
+//! owners and UUIDs of all metadata that has them are checked. A log that holds changes is replayed in memory before
+//! anything else is read, so what is served is what a mount would show.
 //!
-//! Not supported, and refused by name: realtime devices and files, external logs, dirty logs of version 4, filesystems
-//! that need repair, names that ignore case, version 1 directories. Extended attributes are not read.
+//! Not supported, and refused by name: realtime devices and files, external logs, filesystems that need repair, names that ignore case, version 1 directories.
 
+mod attributes;
+mod changes;
+mod checksum;
 mod directory;
 mod extents;
 mod inode;
-mod replay;
+mod log;
 mod superblock;
 mod symlink;
 mod volume;
@@ -20,7 +22,10 @@ use std::sync::Arc;
 
 use stillframe_block::{BLOCK_BYTES, BlockSource};
 use stillframe_bytes::Fault;
-use stillframe_fs::{DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs};
+use stillframe_fs::{
+    DirEntry, Extent as Place, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs,
+    Xattr, prefetch_on,
+};
 
 use crate::extents::Extent;
 use crate::inode::Inode;
@@ -34,12 +39,11 @@ use crate::volume::{Volume, to_u64, to_usize};
 /// [`FsError::Read`] where the source fails.
 pub fn open(volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOnlyFs>, FsError> {
     let on_disk = Superblock::read(&volume)?;
-    let replayed = replay::replay(&volume, &on_disk)?;
-    let was_dirty = replayed.was_dirty;
-    let is_changed = !replayed.overlay.is_empty();
-    let volume = Volume::new(volume, replayed.overlay);
+    let changes = log::recover(&volume, &on_disk)?;
+    let was_dirty = changes.is_some();
+    let volume = Volume::new(volume, changes);
     // The log may hold a superblock too: a filesystem that has just been grown.
-    let superblock = if is_changed {
+    let superblock = if was_dirty {
         let mut sector = vec![0; to_usize(on_disk.sector_bytes)];
         volume.read(0, &mut sector)?;
         Superblock::parse(&sector)?
@@ -107,9 +111,9 @@ impl ReadOnlyFs for XfsFs {
             uid: Some(inode.uid),
             gid: Some(inode.gid),
             modified: Some(inode.modified),
-            changed: None,
+            changed: Some(inode.changed),
             links: Some(inode.links),
-            flags: None,
+            flags: Some(inode.flags),
             encrypted: false,
         })
     }
@@ -129,6 +133,14 @@ impl ReadOnlyFs for XfsFs {
 
     fn wants_hints(&self) -> bool {
         self.volume.wants_hints()
+    }
+
+    fn prefetch(&self, extents: &[Place]) {
+        prefetch_on(std::slice::from_ref(self.volume.source()), extents);
+    }
+
+    fn xattrs(&self, file: FileId) -> Result<Vec<Xattr>, FsError> {
+        attributes::read(&self.volume, &self.superblock, &self.inode(file)?)
     }
 
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {
@@ -179,10 +191,16 @@ impl FileContent for XfsFile<'_> {
         Ok(wanted.len())
     }
 
+    fn extents(&mut self, range: Range<u64>) -> Vec<Place> {
+        let range = range.start..range.end.min(self.len_bytes);
+        let places = extents::volume_ranges(&self.extents, self.block_bytes, &range);
+        places.into_iter().map(Place::new).collect()
+    }
+
     fn will_read(&mut self, range: Range<u64>) {
         if self.volume.wants_hints() {
-            let range = range.start..range.end.min(self.len_bytes);
-            self.volume.prefetch(&extents::volume_ranges(&self.extents, self.block_bytes, &range));
+            let extents = self.extents(range);
+            prefetch_on(std::slice::from_ref(self.volume.source()), &extents);
         }
     }
 }

@@ -6,6 +6,7 @@ use stillframe_block::BlockSource;
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
+use crate::checksum::checksum_matches;
 use crate::volume::{to_u64, to_usize};
 
 const MAGIC: u32 = 0x5846_5342;
@@ -155,16 +156,10 @@ impl Superblock {
         self.run_offset(block, 1)?.checked_add(place.checked_mul(to_u64(self.inode_bytes))?)
     }
 
-    /// The number of the inode that would lie at the start of filesystem block `block`.
-    pub(crate) fn first_inode_of_block(&self, block: u64) -> Option<u64> {
-        block.checked_mul(1_u64.checked_shl(self.inodes_per_block_log)?)
-    }
-
-    /// The filesystem block number of the block that lies `block` blocks into the volume.
-    pub(crate) fn block_number(&self, block: u64) -> Option<u64> {
-        let group = block.checked_div(self.ag_blocks)?;
-        let within = block.checked_rem(self.ag_blocks)?;
-        group.checked_mul(1_u64.checked_shl(self.ag_block_log)?)?.checked_add(within)
+    /// The offset in bytes of a block of an allocation group, which a log may have made after this superblock was written.
+    pub(crate) fn group_offset(&self, group: u64, block: u64) -> Option<u64> {
+        (block < self.ag_blocks).then_some(block)?;
+        group.checked_mul(self.ag_blocks)?.checked_add(block)?.checked_mul(self.block_bytes)
     }
 
     /// The UUID as `blkid` writes it.
@@ -178,18 +173,6 @@ impl Superblock {
         }
         text
     }
-}
-
-/// CRC-32C of a metadata block as XFS keeps it: little-endian, the field itself taken as zeros.
-pub(crate) fn checksum_matches(bytes: &[u8], crc_offset: usize) -> bool {
-    let Some((before, rest)) = bytes.split_at_checked(crc_offset) else {
-        return false;
-    };
-    let Some((stored, after)) = rest.split_first_chunk::<4>() else {
-        return false;
-    };
-    let crc = crc32c::crc32c_append(crc32c::crc32c(before), &[0; 4]);
-    crc32c::crc32c_append(crc, after) == u32::from_le_bytes(*stored)
 }
 
 /// Sizes, each bounded and a power of two, and their logarithms.
@@ -322,8 +305,8 @@ mod tests {
         assert_eq!(superblock.inode_offset(131), Some(16 * 4096 + 3 * 512));
         // Group 1, block 2.
         assert_eq!(superblock.run_offset((1 << 15) + 2, 1), Some((19200 + 2) * 4096));
-        assert_eq!(superblock.block_number(19202), Some((1 << 15) + 2));
-        assert_eq!(superblock.first_inode_of_block((1 << 15) + 2), Some(((1 << 15) + 2) * 8));
+        assert_eq!(superblock.group_offset(1, 2), Some((19200 + 2) * 4096));
+        assert_eq!(superblock.group_offset(1, 19200), None);
         // Past the group's end, past the last group, and none at all.
         assert_eq!(superblock.run_offset(19199, 2), None);
         assert_eq!(superblock.run_offset(4 << 15, 1), None);

@@ -4,9 +4,10 @@
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
+use crate::checksum::checksum_matches;
 use crate::extents;
 use crate::inode::{Format, Inode};
-use crate::superblock::{Superblock, checksum_matches};
+use crate::superblock::Superblock;
 use crate::volume::{Volume, to_usize};
 
 /// The longest target there can be.
@@ -23,7 +24,7 @@ pub(crate) fn read_target(
     if inode.size_bytes == 0 || inode.size_bytes > MAX_TARGET_BYTES {
         return Err(Fault::new("symbolic link length", inode.at, MAX_TARGET_BYTES, inode.size_bytes).into());
     }
-    if inode.format == Format::Local {
+    if inode.data.format == Format::Local {
         return Ok(inode.local_data()?.to_vec());
     }
     let len = to_usize(inode.size_bytes);

@@ -1,10 +1,11 @@
 //! The volume as replaying its log leaves it: the source below, and the sectors that the log changes over it.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stillframe_block::{BlockSource, ReadError};
+
+use crate::changes::Changes;
 
 /// The unit in which the log names what it changes, whatever the sector size of the filesystem.
 pub(crate) const SECTOR_BYTES: u64 = 512;
@@ -14,40 +15,6 @@ const WINDOW_BYTES: u64 = 16 * 1024;
 /// 1 MiB of windows for each open filesystem.
 const WINDOWS: usize = 64;
 
-/// Sectors that differ from what lies on the volume.
-#[derive(Debug, Default)]
-pub(crate) struct Overlay {
-    sectors: BTreeMap<u64, Box<[u8]>>,
-}
-
-impl Overlay {
-    pub(crate) fn insert(&mut self, sector: u64, bytes: &[u8]) {
-        self.sectors.insert(sector, bytes.into());
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sectors.is_empty()
-    }
-
-    fn patch(&self, offset: u64, buffer: &mut [u8]) {
-        if self.sectors.is_empty() || buffer.is_empty() {
-            return;
-        }
-        let end = offset.saturating_add(to_u64(buffer.len()));
-        let last = end.saturating_sub(1) / SECTOR_BYTES;
-        for (sector, bytes) in self.sectors.range(offset / SECTOR_BYTES..=last) {
-            let start = sector.saturating_mul(SECTOR_BYTES);
-            let from = start.max(offset);
-            let len = to_usize(start.saturating_add(SECTOR_BYTES).min(end).saturating_sub(from));
-            let target = part_mut(buffer, from.saturating_sub(offset), len);
-            let replayed = part(bytes, from.saturating_sub(start), len);
-            if let (Some(target), Some(replayed)) = (target, replayed) {
-                target.copy_from_slice(replayed);
-            }
-        }
-    }
-}
-
 struct Window {
     start: u64,
     bytes: Vec<u8>,
@@ -56,14 +23,14 @@ struct Window {
 /// What all reading of an open filesystem goes through.
 pub(crate) struct Volume {
     source: Arc<dyn BlockSource>,
-    overlay: Overlay,
+    changes: Option<Changes>,
     /// Direct-mapped by the window's number, so that a lock is held for one copy only.
     windows: Vec<Mutex<Option<Window>>>,
 }
 
 impl Volume {
-    pub(crate) fn new(source: Arc<dyn BlockSource>, overlay: Overlay) -> Self {
-        Self { source, overlay, windows: (0..WINDOWS).map(|_| Mutex::new(None)).collect() }
+    pub(crate) fn new(source: Arc<dyn BlockSource>, changes: Option<Changes>) -> Self {
+        Self { source, changes, windows: (0..WINDOWS).map(|_| Mutex::new(None)).collect() }
     }
 
     pub(crate) fn len_bytes(&self) -> u64 {
@@ -73,8 +40,20 @@ impl Volume {
     /// Fills `buffer` with the bytes at `offset`.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
         self.source.read_exact_at(offset, buffer)?;
-        self.overlay.patch(offset, buffer);
-        Ok(())
+        match &self.changes {
+            Some(changes) => changes.patch(&*self.source, offset, buffer),
+            None => Ok(()),
+        }
+    }
+
+    /// What lies below, without what the log changes.
+    pub(crate) fn source(&self) -> &Arc<dyn BlockSource> {
+        &self.source
+    }
+
+    /// What the log changes.
+    pub(crate) fn changes(&self) -> Option<&Changes> {
+        self.changes.as_ref()
     }
 
     /// Whether [`Self::prefetch`] does anything.
@@ -119,7 +98,8 @@ pub(crate) fn part(bytes: &[u8], offset: u64, len: usize) -> Option<&[u8]> {
     bytes.get(to_usize(offset)..)?.get(..len)
 }
 
-fn part_mut(bytes: &mut [u8], offset: u64, len: usize) -> Option<&mut [u8]> {
+/// The `len` bytes at `offset` of `bytes`.
+pub(crate) fn part_mut(bytes: &mut [u8], offset: u64, len: usize) -> Option<&mut [u8]> {
     bytes.get_mut(to_usize(offset)..)?.get_mut(..len)
 }
 
@@ -140,25 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replayed_sectors_are_read_in_place_of_the_volume() {
-        let mut overlay = Overlay::default();
-        overlay.insert(3, &[7; 512]);
-        let volume = Volume::new(Arc::new(MemorySource(vec![1; 4096])), overlay);
-        let mut bytes = [0; 600];
-        volume.read(1500, &mut bytes).unwrap();
-        assert!(bytes[..36].iter().all(|byte| *byte == 1));
-        assert!(bytes[36..548].iter().all(|byte| *byte == 7));
-        assert!(bytes[548..].iter().all(|byte| *byte == 1));
-        let mut middle = [0; 4];
-        volume.read_clustered(1600, &mut middle).unwrap();
-        assert_eq!(middle, [7; 4]);
-    }
-
-    #[test]
     fn neighbours_cost_one_read() {
         let disk = (0_u32..50_000).map(|at| u8::try_from(at % 251).unwrap()).collect();
         let source = Arc::new(CountingSource::new(Arc::new(MemorySource(disk))));
-        let volume = Volume::new(source.clone(), Overlay::default());
+        let volume = Volume::new(source.clone(), None);
         for inode in 0..32_u64 {
             let mut bytes = [0; 512];
             volume.read_clustered(inode * 512, &mut bytes).unwrap();

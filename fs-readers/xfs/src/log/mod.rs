@@ -1,0 +1,106 @@
+//! What the log of a filesystem that was not unmounted still has to change (XFS Algorithms & Data Structures,
+//! "Journaling Log").
+//!
+//! The log is read once, from its tail to its head. What it changes is kept in memory ([`Changes`]) and laid over the
+//! volume when the place is read: nothing of the volume is read here. Transactions that were not committed change
+//! nothing, as with the kernel.
+//!
+//! Not supported, and refused by name: external logs, logs of machines of the other byte order, items that are unknown
+//! here. Work that the log says was begun and not finished: a change of one file's mapping is done on the file's
+//! extents; what two files exchange and attributes that were being changed are named when they are asked for.
+
+mod device;
+mod ends;
+mod inode_item;
+mod items;
+mod record;
+mod transaction;
+
+use std::sync::Arc;
+
+use stillframe_block::BlockSource;
+use stillframe_bytes::{Fault, Structure};
+use stillframe_fs::FsError;
+
+use crate::changes::Changes;
+use crate::superblock::Superblock;
+use device::{LogDevice, Stream};
+use ends::Ends;
+use items::Replay;
+use record::Record;
+use transaction::Open;
+
+/// What the log changes; `None` where it holds nothing that must be replayed.
+pub(crate) fn recover(
+    source: &Arc<dyn BlockSource>,
+    superblock: &Superblock,
+) -> Result<Option<Changes>, FsError> {
+    let device = LogDevice::new(source, superblock)?;
+    let Ends::Dirty { mut tail, head, in_flight } = ends::find(&device)? else {
+        return Ok(None);
+    };
+    loop {
+        match replay(&device, superblock, tail, head)? {
+            Outcome::Replayed(changes) => return Ok(Some(*changes)),
+            Outcome::Damaged { sector, fault } => {
+                // Buffers that were under way when the machine stopped may have been written over the tail.
+                if device.distance(head, sector) > in_flight {
+                    return Err(fault.into());
+                }
+                tail = next_record(&device, sector, head, in_flight)?.ok_or(fault)?;
+            }
+        }
+    }
+}
+
+enum Outcome {
+    Replayed(Box<Changes>),
+    Damaged { sector: u64, fault: Fault },
+}
+
+fn replay(device: &LogDevice, superblock: &Superblock, tail: u64, head: u64) -> Result<Outcome, FsError> {
+    let mut stream = Stream::new(device, tail, head);
+    let mut open = Open::default();
+    let mut replay = Replay::new(superblock);
+    let mut sector = tail;
+    let mut left = device.distance(tail, head);
+    while left > 0 {
+        let at = device.at(sector);
+        let damaged = |fault| Ok(Outcome::Damaged { sector, fault });
+        let record = match Record::parse(sector, at, stream.sectors(sector, 1)?) {
+            Ok(record) => record,
+            Err(FsError::Corrupt(fault)) => return damaged(fault),
+            Err(error) => return Err(error),
+        };
+        let sectors = record.sectors();
+        if sectors > left {
+            return damaged(Fault::new("log record length", at, left, sectors));
+        }
+        let bytes = stream.sectors(sector, sectors)?;
+        // A sum is missing only where `mkfs` wrote the record, or a kernel that knew none.
+        if !record.checksum_holds(bytes) || (superblock.has_checksums && !holds_or_is_from_mkfs(&record)) {
+            return damaged(Fault::new("log record checksum", at, "a match", "none"));
+        }
+        let content = record.content(at, bytes)?;
+        let content = Structure::new("log record", at, &content);
+        open.add_record(record.lsn, record.operations, &content, &mut |committed| replay.apply(committed))?;
+        sector = device.forward(sector, sectors);
+        left = left.saturating_sub(sectors);
+    }
+    Ok(Outcome::Replayed(Box::new(replay.finish())))
+}
+
+/// Version 5 records have checksums, but for the one that `mkfs` writes.
+fn holds_or_is_from_mkfs(record: &Record) -> bool {
+    record.has_checksum() || record.operations <= 1
+}
+
+/// The first record behind the one at `sector`.
+fn next_record(device: &LogDevice, sector: u64, head: u64, in_flight: u64) -> Result<Option<u64>, FsError> {
+    let first = device.forward(sector, 1);
+    let count = device.distance(first, head).min(in_flight.saturating_mul(2));
+    let sectors = device.read(first, count)?;
+    let magic = device::RECORD_MAGIC.to_be_bytes();
+    let position = sectors.chunks_exact(512).zip(0_u64..).find(|(sector, _)| sector.starts_with(&magic));
+    Ok(position.map(|(_, within)| device.forward(first, within)))
+}
