@@ -3,28 +3,34 @@
 //! The `ntfs` crate reads the boot sector, file records, attributes and attribute lists. What it does not do, or does
 //! in a way that a hostile or a merely large volume breaks, is done here: an MFT in many pieces (`volume`), the
 //! extents of an attribute (`record`, `runs`), directories (`index`), content with LZNT1 compression
-//! (`content`, `lznt1`) and reparse points (`reparse`). A panic of the crate is an error of the call.
+//! (`content`, `lznt1`), reparse points (`reparse`) and what Windows compressed for CompactOS (`wof`, `xpress`, `lzx`). A
+//! panic of the crate is an error of the call.
 //!
-//! Formats: libyal's libfsntfs documentation; [MS-XCA] 2.5 for LZNT1; [MS-FSCC] 2.1.2 for reparse points.
+//! Formats: libyal's libfsntfs documentation; [MS-XCA] 2.2 and 2.5 for XPRESS Huffman and LZNT1, [MS-PATCH] 2 for LZX;
+//! [MS-FSCC] 2.1.2 for reparse points.
 //!
 //! The volume's own files (`$MFT`, `$Extend`, …) are listed, as Windows and other forensic readers have them: their
 //! names begin with `$`, and some (`$Secure`) have named streams only and read as empty. A file is listed by its Win32
 //! or POSIX name, never by its DOS name too.
 //!
-//! Not supported, and said so when such a file is opened: EFS, WOF compression (compact OS), deduplicated and cloud
-//! files. Not seen: owners and permissions ($Secure). The transaction log is not replayed: what Windows had logged and
+//! Not supported, and said so when such a file is opened: EFS, files in WIM archives, deduplicated and cloud files. Not seen: owners and permissions ($Secure). The transaction log is not replayed: what Windows had logged and
 //! not yet written is missing.
 
+mod bits;
 mod content;
 mod error;
+mod huffman;
 mod index;
 mod logfile;
 mod lznt1;
+mod lzx;
 mod names;
 mod record;
 mod reparse;
 mod runs;
 mod volume;
+mod wof;
+mod xpress;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -34,8 +40,8 @@ use ntfs::structured_values::NtfsVolumeFlags;
 use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
 use stillframe_fs::{
-    AlternateStream, DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs,
-    Timestamp,
+    AlternateStream, DirEntry, Extent, FileContent, FileId, FileKind, FsDescription, FsError, Metadata,
+    ReadOnlyFs, Timestamp, prefetch_on,
 };
 
 use crate::error::{from_crate, guarded};
@@ -235,6 +241,9 @@ impl ReadOnlyFs for NtfsReader {
             return Err(FsError::Encrypted("EFS"));
         }
         if let Some(point) = reparse {
+            if point.is_wof() {
+                return Ok(Box::new(wof::open(&self.volume, &record, &point)?));
+            }
             let recalled = standard.attributes & (ATTRIBUTE_OFFLINE | ATTRIBUTE_RECALL) != 0;
             reparse::check_content(point.tag, recalled)?;
         }
@@ -252,17 +261,25 @@ impl ReadOnlyFs for NtfsReader {
 
     fn alternate_streams(&self, file: FileId) -> Result<Vec<AlternateStream>, FsError> {
         let record = self.load(file, Scope::Headers)?;
+        let reparse = ReparsePoint::of(&self.volume, &record)?;
         let named = record.all(NtfsAttributeType::Data).filter(|data| !data.name.is_empty());
+        let named = named.filter(|data| !wof::hides(reparse.as_ref(), &data.name));
         Ok(named.map(|data| AlternateStream { name: wtf8(&data.name), size_bytes: data.size() }).collect())
     }
 
     fn open_stream(&self, file: FileId, name: &[u8]) -> Result<Box<dyn FileContent + '_>, FsError> {
         let record = self.load(file, Scope::Whole)?;
         let data = NtfsAttributeType::Data;
-        let mut named = record.all(data).filter(|data| !data.name.is_empty());
-        let found = named.find(|data| wtf8(&data.name) == name).ok_or(FsError::NotFound)?;
+        let reparse = ReparsePoint::of(&self.volume, &record)?;
+        let named = record.all(data).filter(|data| !data.name.is_empty());
+        let mut shown = named.filter(|data| !wof::hides(reparse.as_ref(), &data.name));
+        let found = shown.find(|data| wtf8(&data.name) == name).ok_or(FsError::NotFound)?;
         let stream = record.stream(&self.volume, data, &found.name)?.ok_or(FsError::NotFound)?;
         Ok(Box::new(content::open(&self.volume, stream)?))
+    }
+
+    fn prefetch(&self, extents: &[Extent]) {
+        prefetch_on(std::slice::from_ref(&self.volume.source), extents);
     }
 
     fn faults(&self) -> Vec<Fault> {

@@ -45,7 +45,6 @@ pub(crate) const fn kind(tag: u32) -> Option<FileKind> {
 /// call its data offline.
 pub(crate) fn check_content(tag: u32, recalled: bool) -> Result<(), FsError> {
     Err(FsError::Unsupported(match tag {
-        WOF => "WOF compression",
         DEDUP => "data deduplication",
         SIS => "single instance storage",
         PROJECTED => "a projected file",
@@ -84,10 +83,20 @@ impl ReparsePoint {
         Ok(Some(Self { tag, at, value }))
     }
 
+    /// Whether the file lies behind the Windows Overlay Filter.
+    pub(crate) const fn is_wof(&self) -> bool {
+        self.tag == WOF
+    }
+
+    /// What follows the tag and the length.
+    pub(crate) fn data(&self) -> Result<Structure<'_>, Fault> {
+        let point = Structure::new("reparse point", self.at, &self.value);
+        point.part("reparse data", 8, usize::from(point.u16_le(4)?))
+    }
+
     /// The target of a link: the substitute name, which is what Windows follows, or the path of a WSL link.
     pub(crate) fn target(&self) -> Result<Vec<u8>, FsError> {
-        let point = Structure::new("reparse point", self.at, &self.value);
-        let data = point.part("reparse data", 8, usize::from(point.u16_le(4)?))?;
+        let data = self.data()?;
         // A symbolic link has flags between the four name fields and the names.
         let names_at = match self.tag {
             SYMLINK => 12,
@@ -139,7 +148,6 @@ mod tests {
             Err(FsError::Unsupported(what)) => what,
             _ => "",
         };
-        assert_eq!(what(WOF, false), "WOF compression");
         assert_eq!(what(DEDUP, false), "data deduplication");
         assert_eq!(what(0x9000_601A, true), "a cloud file that is not on this disk");
         assert_eq!(what(0x9000_601A, false), "");

@@ -16,3 +16,4 @@ mod damaged;
 mod made;
 mod mutation;
 mod support;
+mod wof;
