@@ -13,11 +13,18 @@
 //! names begin with `$`, and some (`$Secure`) have named streams only and read as empty. A file is listed by its Win32
 //! or POSIX name, never by its DOS name too.
 //!
-//! Not supported, and said so when such a file is opened: EFS, files in WIM archives, deduplicated and cloud files. Not seen: owners and permissions ($Secure). The transaction log is not replayed: what Windows had logged and
-//! not yet written is missing.
+//! Owners come from `$Secure` or the file's own security descriptor (`secure`, `descriptor`); access control lists are not
+//! read.
+//!
+//! Not supported, and said so when such a file is opened: EFS, files in WIM archives, deduplicated and cloud files, and
+//! other reparse points that keep content elsewhere.
+//!
+//! The transaction log is not replayed: what Windows had logged and not yet written is missing. A volume that was in use
+//! when the picture was taken is called dirty, with a note and a fault.
 
 mod bits;
 mod content;
+mod descriptor;
 mod error;
 mod huffman;
 mod index;
@@ -28,6 +35,7 @@ mod names;
 mod record;
 mod reparse;
 mod runs;
+mod secure;
 mod volume;
 mod wof;
 mod xpress;
@@ -41,13 +49,14 @@ use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
 use stillframe_fs::{
     AlternateStream, DirEntry, Extent, FileContent, FileId, FileKind, FsDescription, FsError, Metadata,
-    ReadOnlyFs, Timestamp, prefetch_on,
+    Owners, ReadOnlyFs, Timestamp, prefetch_on,
 };
 
 use crate::error::{from_crate, guarded};
 use crate::names::wtf8;
 use crate::record::{FileRecord, Scope, UNNAMED, find_mft};
 use crate::reparse::ReparsePoint;
+use crate::secure::Secure;
 use crate::volume::Volume;
 
 const VOLUME_FILE: u64 = 3;
@@ -64,6 +73,7 @@ pub struct NtfsReader {
     description: FsDescription,
     root: FileId,
     faults: Vec<Fault>,
+    secure: Secure,
 }
 
 /// Opens the NTFS filesystem that fills `volume`.
@@ -92,7 +102,7 @@ impl NtfsReader {
         if found < claimed {
             faults.push(Fault::new("volume length", 0, claimed, found));
         }
-        Ok(Self { volume, description, root: FileId::new(root.reference), faults })
+        Ok(Self { volume, description, root: FileId::new(root.reference), faults, secure: Secure::default() })
     }
 
     fn load(&self, file: FileId, scope: Scope) -> Result<FileRecord, FsError> {
@@ -151,7 +161,10 @@ fn tolerated<T>(error: FsError, faults: &mut Vec<Fault>) -> Result<Option<T>, Fs
 /// What $STANDARD_INFORMATION says.
 struct Standard {
     modified: Option<Timestamp>,
+    changed: Option<Timestamp>,
     attributes: u32,
+    /// 0 where there is none: before NTFS 3.0 the structure ended before it, and ntfs-3g still writes such ones.
+    security_id: u32,
 }
 
 impl Standard {
@@ -159,7 +172,12 @@ impl Standard {
         let missing = Fault::new("file record", record.at, "a $STANDARD_INFORMATION attribute", "none");
         let information = record.first(NtfsAttributeType::StandardInformation, UNNAMED).ok_or(missing)?;
         let information = information.resident().ok_or(missing)?;
-        Ok(Self { modified: timestamp(information.u64_le(0x08)?), attributes: information.u32_le(0x20)? })
+        Ok(Self {
+            modified: timestamp(information.u64_le(0x08)?),
+            changed: timestamp(information.u64_le(0x10)?),
+            attributes: information.u32_le(0x20)?,
+            security_id: if information.len() > 0x30 { information.u32_le(0x34)? } else { 0 },
+        })
     }
 
     fn is_encrypted(&self) -> bool {
@@ -223,11 +241,17 @@ impl ReadOnlyFs for NtfsReader {
             uid: None,
             gid: None,
             modified: standard.modified,
-            changed: None,
+            changed: standard.changed,
             links: Some(u32::from(record.links)),
             flags: None,
             encrypted,
         })
+    }
+
+    fn owners(&self, file: FileId) -> Result<Option<Owners>, FsError> {
+        let record = self.load(file, Scope::Whole)?;
+        let standard = Standard::of(&record)?;
+        self.secure.owners(&self.volume, &record, standard.security_id)
     }
 
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {

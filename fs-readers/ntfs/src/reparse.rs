@@ -20,7 +20,12 @@ const WOF: u32 = 0x8000_0017;
 const DEDUP: u32 = 0x8000_0013;
 const SIS: u32 = 0x8000_0007;
 const HSM: [u32; 2] = [0xC000_0004, 0x8000_0006];
-const CONTAINER_LAYER: [u32; 2] = [0x8000_0018, 0x9000_1018];
+const CONTAINER_LAYER: [u32; 4] = [0x8000_0018, 0x9000_1018, 0xA000_001F, 0xA000_0027];
+const APP_EXECUTION_ALIAS: u32 = 0x8000_001B;
+const FILE_SYNC: [u32; 2] = [0x8000_001E, 0x9000_0027];
+const NFS: u32 = 0x8000_0014;
+/// OneDrive before Windows 10, and what Windows 8 had in its place.
+const OLD_PLACEHOLDER: [u32; 2] = [0x8000_0021, 0x8000_0015];
 const PROJECTED: u32 = 0x9000_001C;
 /// OneDrive and other synchronisation engines have sixteen, which differ in these four bits.
 const CLOUD: u32 = 0x9000_001A;
@@ -48,6 +53,10 @@ pub(crate) fn check_content(tag: u32, recalled: bool) -> Result<(), FsError> {
         DEDUP => "data deduplication",
         SIS => "single instance storage",
         PROJECTED => "a projected file",
+        APP_EXECUTION_ALIAS => "an app execution alias",
+        NFS => "a special file of the NFS server",
+        tag if FILE_SYNC.contains(&tag) => "a file of Azure File Sync",
+        tag if OLD_PLACEHOLDER.contains(&tag) => "a placeholder of a cloud file",
         tag if HSM.contains(&tag) => "hierarchical storage",
         tag if CONTAINER_LAYER.contains(&tag) => "a container layer",
         tag if tag & !CLOUD_ENGINE == CLOUD => {
@@ -149,6 +158,11 @@ mod tests {
             _ => "",
         };
         assert_eq!(what(DEDUP, false), "data deduplication");
+        assert_eq!(what(APP_EXECUTION_ALIAS, false), "an app execution alias");
+        assert_eq!(what(0x9000_1018, false), "a container layer");
+        assert_eq!(what(0xA000_0027, false), "a container layer");
+        assert_eq!(what(0x8000_0021, false), "a placeholder of a cloud file");
+        assert_eq!(what(0x8765_4321, false), "a reparse point of another kind");
         assert_eq!(what(0x9000_601A, true), "a cloud file that is not on this disk");
         assert_eq!(what(0x9000_601A, false), "");
     }

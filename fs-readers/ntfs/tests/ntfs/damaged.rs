@@ -14,11 +14,11 @@ pub(crate) fn record_at(image: &[u8], number: u64) -> usize {
     (mft * u64::from(image[0x0D]) * 512 + (number & 0xFFFF_FFFF) * 1024) as usize
 }
 
-fn u16_at(image: &[u8], at: usize) -> usize {
+pub(crate) fn u16_at(image: &[u8], at: usize) -> usize {
     u16::from_le_bytes(image[at..at + 2].try_into().unwrap()).into()
 }
 
-fn u32_at(image: &[u8], at: usize) -> usize {
+pub(crate) fn u32_at(image: &[u8], at: usize) -> usize {
     u32::from_le_bytes(image[at..at + 4].try_into().unwrap()) as usize
 }
 

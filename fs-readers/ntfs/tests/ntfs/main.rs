@@ -14,6 +14,7 @@
 mod corpora;
 mod damaged;
 mod made;
+mod metadata;
 mod mutation;
 mod support;
 mod wof;
