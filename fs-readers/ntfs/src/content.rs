@@ -8,8 +8,8 @@ use std::ops::Range;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{Extent, FileContent, FsError, extent_hints, prefetch_on};
 
+use crate::attribute::{Body, Stream};
 use crate::lznt1;
-use crate::record::{Body, Stream};
 use crate::runs::Runs;
 use crate::volume::Volume;
 

@@ -7,13 +7,14 @@
 
 use std::ops::ControlFlow;
 
-use ntfs::NtfsAttributeType;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{DirEntry, FileId, FileKind, FsError, read_full};
 
+use crate::attribute::Body;
+use crate::attribute::Kind;
 use crate::content::{self, Content};
 use crate::names::wtf8;
-use crate::record::{Body, DIRECTORY_INDEX, FileRecord};
+use crate::record::{DIRECTORY_INDEX, FileRecord};
 use crate::reparse;
 use crate::volume::{Volume, fix_up};
 
@@ -35,7 +36,7 @@ type Visit<'a> = &'a mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>;
 /// others are visited, and the first fault is returned after them.
 pub(crate) fn read(volume: &Volume, directory: &FileRecord, visit: Visit<'_>) -> Result<(), FsError> {
     let missing = Fault::new("directory", directory.at, "an $INDEX_ROOT attribute", "none");
-    let root = directory.first(NtfsAttributeType::IndexRoot, DIRECTORY_INDEX).ok_or(missing)?;
+    let root = directory.first(Kind::INDEX_ROOT, DIRECTORY_INDEX).ok_or(missing)?;
     let root = root.resident().ok_or(missing)?;
     let mut first_fault = None;
     if let Some(ControlFlow::Break(())) = keep_going(visit_node(&root, 0x10, visit), &mut first_fault)? {
@@ -100,8 +101,8 @@ impl<'v> IndexRecords<'v> {
             let stream = file.stream(volume, kind, name)?;
             Ok::<_, FsError>(stream.ok_or(Fault::new("index", file.at, what, "none"))?)
         };
-        let allocation = attribute(NtfsAttributeType::IndexAllocation, "an $INDEX_ALLOCATION attribute")?;
-        let bitmap = attribute(NtfsAttributeType::Bitmap, "a $BITMAP attribute")?;
+        let allocation = attribute(Kind::INDEX_ALLOCATION, "an $INDEX_ALLOCATION attribute")?;
+        let bitmap = attribute(Kind::BITMAP, "a $BITMAP attribute")?;
         // Every node must be read from somewhere, so that a claimed size costs reads.
         let in_volume = match &allocation.body {
             Body::Resident(_) => false,

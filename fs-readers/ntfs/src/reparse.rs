@@ -1,9 +1,9 @@
 //! Reparse points ([MS-FSCC] 2.1.2): symbolic links, and files whose content a filter driver keeps elsewhere.
 
-use ntfs::NtfsAttributeType;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{FileKind, FsError};
 
+use crate::attribute::Kind;
 use crate::content::read_stream;
 use crate::names::wtf8;
 use crate::record::{FileRecord, UNNAMED};
@@ -81,7 +81,7 @@ impl ReparsePoint {
     /// The file's reparse point, if it has one. It may lie in clusters, so a record that was loaded whole is needed for
     /// that.
     pub(crate) fn of(volume: &Volume, record: &FileRecord) -> Result<Option<Self>, FsError> {
-        let kind = NtfsAttributeType::ReparsePoint;
+        let kind = Kind::REPARSE_POINT;
         let Some(stream) = record.stream(volume, kind, UNNAMED)? else { return Ok(None) };
         if stream.size > REPARSE_CAP_BYTES {
             return Err(Fault::new("reparse point", stream.at, REPARSE_CAP_BYTES, stream.size).into());

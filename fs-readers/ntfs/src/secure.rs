@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use ntfs::NtfsAttributeType;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{FileContent, FsError, Owners, read_full};
 
+use crate::attribute::Kind;
 use crate::content::{self, read_stream};
 use crate::descriptor;
 use crate::index::{IndexRecords, NODE_HEADER_AT};
@@ -77,7 +77,7 @@ impl Secure {
         if security_id != 0 {
             return self.by_id(volume, security_id).map(Some);
         }
-        let own = file.stream(volume, NtfsAttributeType::SecurityDescriptor, UNNAMED)?;
+        let own = file.stream(volume, Kind::SECURITY_DESCRIPTOR, UNNAMED)?;
         let Some(own) = own else { return Ok(None) };
         if own.size > DESCRIPTOR_CAP_BYTES {
             return Err(Fault::new("$SECURITY_DESCRIPTOR", own.at, DESCRIPTOR_CAP_BYTES, own.size).into());
@@ -112,7 +112,7 @@ impl Secure {
 /// Finds `id` in $SII, from the root of the tree down.
 fn place(volume: &Volume, secure: &FileRecord, id: u32) -> Result<Place, FsError> {
     let missing = Fault::new("$Secure", secure.at, "an index $SII", "none");
-    let root = secure.first(NtfsAttributeType::IndexRoot, SECURITY_IDS).ok_or(missing)?;
+    let root = secure.first(Kind::INDEX_ROOT, SECURITY_IDS).ok_or(missing)?;
     let root = root.resident().ok_or(missing)?;
     let unknown = Fault::new("security id", secure.at, "in the index $SII", id);
     let mut child = match search(&root, 0x10, id)? {
@@ -179,7 +179,7 @@ fn search(node: &Structure<'_>, header_at: usize, id: u32) -> Result<Found, Faul
 /// Reads the descriptor at `place`, or where that one is damaged its copy.
 fn shared(volume: &Volume, secure: &FileRecord, place: Place) -> Result<Owners, FsError> {
     let missing = Fault::new("$Secure", secure.at, "a stream $SDS", "none");
-    let stream = secure.stream(volume, NtfsAttributeType::Data, DESCRIPTORS)?.ok_or(missing)?;
+    let stream = secure.stream(volume, Kind::DATA, DESCRIPTORS)?.ok_or(missing)?;
     let at = stream.at;
     let len_bytes = u64::from(place.len);
     if !(HEADER_BYTES..=DESCRIPTOR_CAP_BYTES).contains(&len_bytes) {

@@ -8,10 +8,10 @@
 
 use std::ops::Range;
 
-use ntfs::NtfsAttributeType;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{Extent, FileContent, FsError, read_full};
 
+use crate::attribute::Kind;
 use crate::content::{self, Content};
 use crate::huffman::Huffman;
 use crate::lzx::{self, Lzx};
@@ -45,7 +45,7 @@ pub(crate) fn open<'v>(
     point: &ReparsePoint,
 ) -> Result<WofContent<'v>, FsError> {
     let (decoder, chunk_bytes) = decoder(&point.data()?)?;
-    let data = NtfsAttributeType::Data;
+    let data = Kind::DATA;
     let missing = |name| Fault::new("WOF file", record.at, name, "none");
     let len_bytes = record.first(data, UNNAMED).ok_or(missing("an unnamed $DATA attribute"))?.size();
     let chunks = len_bytes.div_ceil(chunk_bytes);

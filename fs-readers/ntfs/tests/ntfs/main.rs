@@ -16,5 +16,6 @@ mod damaged;
 mod made;
 mod metadata;
 mod mutation;
+mod second_reader;
 mod support;
 mod wof;
