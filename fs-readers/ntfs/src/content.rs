@@ -6,10 +6,10 @@
 use std::ops::Range;
 
 use stillframe_bytes::{Fault, Structure};
-use stillframe_fs::{FileContent, FsError, extent_hints};
+use stillframe_fs::{Extent, FileContent, FsError, extent_hints, prefetch_on};
 
+use crate::attribute::{Body, Stream};
 use crate::lznt1;
-use crate::record::{Body, Stream};
 use crate::runs::Runs;
 use crate::volume::Volume;
 
@@ -96,14 +96,11 @@ impl FileContent for Content<'_> {
         Ok(len)
     }
 
-    fn will_read(&mut self, range: Range<u64>) {
-        let source = &self.volume.source;
-        let Body::Runs(runs) = &self.stream.body else { return };
-        if !source.wants_hints() {
-            return;
-        }
+    fn extents(&mut self, range: Range<u64>) -> Vec<Extent> {
+        let Body::Runs(runs) = &self.stream.body else { return Vec::new() };
         let end = range.end.min(self.stream.size).min(self.stream.initialized);
         let (start, end) = match &self.unit {
+            _ if range.start >= end => return Vec::new(),
             None => (range.start, end),
             // A unit is read whole.
             Some(unit) => (
@@ -111,13 +108,20 @@ impl FileContent for Content<'_> {
                 end.checked_next_multiple_of(unit.bytes).unwrap_or(end),
             ),
         };
-        let mut hints = Vec::new();
+        let mut ranges = Vec::new();
         for range in runs.volume_ranges(start, end) {
-            if !extent_hints(&mut hints, range) {
+            if !extent_hints(&mut ranges, range) {
                 break;
             }
         }
-        source.prefetch(&hints);
+        ranges.into_iter().map(Extent::new).collect()
+    }
+
+    fn will_read(&mut self, range: Range<u64>) {
+        if self.wants_hints() {
+            let extents = self.extents(range);
+            self.prefetch(&extents);
+        }
     }
 }
 
@@ -196,6 +200,16 @@ impl Unit {
 }
 
 impl Content<'_> {
+    /// Whether the source below wants to know what will be read.
+    pub(crate) fn wants_hints(&self) -> bool {
+        self.volume.source.wants_hints()
+    }
+
+    /// Tells the source below what will be read.
+    pub(crate) fn prefetch(&self, extents: &[Extent]) {
+        prefetch_on(std::slice::from_ref(&self.volume.source), extents);
+    }
+
     /// The offset on the volume of the byte at `offset`, where it is stored as it is.
     pub(crate) fn position(&self, offset: u64) -> Option<u64> {
         match &self.stream.body {

@@ -7,17 +7,18 @@
 
 use std::ops::ControlFlow;
 
-use ntfs::NtfsAttributeType;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{DirEntry, FileId, FileKind, FsError, read_full};
 
+use crate::attribute::Body;
+use crate::attribute::Kind;
 use crate::content::{self, Content};
 use crate::names::wtf8;
-use crate::record::{Body, DIRECTORY_INDEX, FileRecord};
+use crate::record::{DIRECTORY_INDEX, FileRecord};
 use crate::reparse;
 use crate::volume::{Volume, fix_up};
 
-const NODE_HEADER_AT: usize = 0x18;
+pub(crate) const NODE_HEADER_AT: usize = 0x18;
 const ENTRY_HEADER_BYTES: usize = 0x10;
 const LARGE_INDEX: u8 = 0x1;
 const LAST_ENTRY: u8 = 0x2;
@@ -35,18 +36,14 @@ type Visit<'a> = &'a mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>;
 /// others are visited, and the first fault is returned after them.
 pub(crate) fn read(volume: &Volume, directory: &FileRecord, visit: Visit<'_>) -> Result<(), FsError> {
     let missing = Fault::new("directory", directory.at, "an $INDEX_ROOT attribute", "none");
-    let root = directory.first(NtfsAttributeType::IndexRoot, DIRECTORY_INDEX).ok_or(missing)?;
+    let root = directory.first(Kind::INDEX_ROOT, DIRECTORY_INDEX).ok_or(missing)?;
     let root = root.resident().ok_or(missing)?;
     let mut first_fault = None;
     if let Some(ControlFlow::Break(())) = keep_going(visit_node(&root, 0x10, visit), &mut first_fault)? {
         return Ok(());
     }
     if root.u8(0x1C)? & LARGE_INDEX != 0 {
-        let record_bytes = root.u32_le(0x08)?;
-        if !(512..=INDEX_RECORD_CAP_BYTES).contains(&record_bytes) || !record_bytes.is_power_of_two() {
-            return Err(root.fault("index record size", 0x08, INDEX_RECORD_CAP_BYTES, record_bytes).into());
-        }
-        let mut nodes = IndexRecords::open(volume, directory, u64::from(record_bytes))?;
+        let mut nodes = IndexRecords::open(volume, directory, DIRECTORY_INDEX, &root)?;
         while let Some(number) = nodes.next_used()? {
             let visited = nodes.read(number).and_then(|node| Ok(visit_node(&node, NODE_HEADER_AT, visit)?));
             if let Some(ControlFlow::Break(())) = keep_going(visited, &mut first_fault)? {
@@ -72,9 +69,10 @@ fn keep_going<T, E: Into<FsError>>(
     }
 }
 
-/// The used records of $INDEX_ALLOCATION.
-struct IndexRecords<'v> {
+/// The records of the $INDEX_ALLOCATION of an index.
+pub(crate) struct IndexRecords<'v> {
     volume: &'v Volume,
+    at: u64,
     allocation: Content<'v>,
     bitmap: Content<'v>,
     record_bytes: u64,
@@ -87,13 +85,24 @@ struct IndexRecords<'v> {
 }
 
 impl<'v> IndexRecords<'v> {
-    fn open(volume: &'v Volume, directory: &FileRecord, record_bytes: u64) -> Result<Self, FsError> {
-        let attribute = |kind, name| {
-            let stream = directory.stream(volume, kind, DIRECTORY_INDEX)?;
-            Ok::<_, FsError>(stream.ok_or(Fault::new("directory", directory.at, name, "none"))?)
+    /// Opens the index called `name` (UTF-16) of `file`, which was loaded whole; `root` is its $INDEX_ROOT.
+    pub(crate) fn open(
+        volume: &'v Volume,
+        file: &FileRecord,
+        name: &[u8],
+        root: &Structure<'_>,
+    ) -> Result<Self, FsError> {
+        let record_bytes = root.u32_le(0x08)?;
+        if !(512..=INDEX_RECORD_CAP_BYTES).contains(&record_bytes) || !record_bytes.is_power_of_two() {
+            return Err(root.fault("index record size", 0x08, INDEX_RECORD_CAP_BYTES, record_bytes).into());
+        }
+        let record_bytes = u64::from(record_bytes);
+        let attribute = |kind, what| {
+            let stream = file.stream(volume, kind, name)?;
+            Ok::<_, FsError>(stream.ok_or(Fault::new("index", file.at, what, "none"))?)
         };
-        let allocation = attribute(NtfsAttributeType::IndexAllocation, "an $INDEX_ALLOCATION attribute")?;
-        let bitmap = attribute(NtfsAttributeType::Bitmap, "a $BITMAP attribute")?;
+        let allocation = attribute(Kind::INDEX_ALLOCATION, "an $INDEX_ALLOCATION attribute")?;
+        let bitmap = attribute(Kind::BITMAP, "a $BITMAP attribute")?;
         // Every node must be read from somewhere, so that a claimed size costs reads.
         let in_volume = match &allocation.body {
             Body::Resident(_) => false,
@@ -106,6 +115,7 @@ impl<'v> IndexRecords<'v> {
         let records = allocation.size.checked_div(record_bytes).unwrap_or(0);
         Ok(Self {
             volume,
+            at: allocation.at,
             allocation: content::open(volume, allocation)?,
             bitmap: content::open(volume, bitmap)?,
             record_bytes,
@@ -141,17 +151,30 @@ impl<'v> IndexRecords<'v> {
         Ok(None)
     }
 
-    fn read(&mut self, number: u64) -> Result<Structure<'_>, FsError> {
+    /// The record that begins at cluster `vcn` of the index, as an entry names its child.
+    pub(crate) fn number_of(&self, vcn: u64) -> Result<u64, Fault> {
+        let offset = vcn.checked_mul(self.vcn_bytes());
+        let number = offset.and_then(|offset| offset.checked_div(self.record_bytes));
+        let number = number.filter(|number| *number < self.records);
+        number.ok_or_else(|| Fault::new("index entry VCN", self.at, self.records, vcn))
+    }
+
+    /// Counted in clusters, or in sectors of 512 bytes where a record is smaller than a cluster.
+    fn vcn_bytes(&self) -> u64 {
+        if self.record_bytes < self.volume.cluster_bytes { 512 } else { self.volume.cluster_bytes }
+    }
+
+    /// Reads record `number`.
+    pub(crate) fn read(&mut self, number: u64) -> Result<Structure<'_>, FsError> {
+        let vcn_bytes = self.vcn_bytes();
         let offset = number.saturating_mul(self.record_bytes);
-        let Self { volume, allocation, record, .. } = self;
+        let Self { allocation, record, .. } = self;
         let read = read_full(allocation, offset, record)?;
         let at = allocation.position(offset).unwrap_or(0);
         let node = Structure::new("index record", at, record);
         if read != record.len() || node.slice(0, 4)? != b"INDX" {
             return Err(node.fault("index record signature", 0, "INDX", "something else").into());
         }
-        // Counted in clusters, or in sectors of 512 bytes where a record is smaller than a cluster.
-        let vcn_bytes = if self.record_bytes < volume.cluster_bytes { 512 } else { volume.cluster_bytes };
         if node.u64_le(0x10)?.checked_mul(vcn_bytes) != Some(offset) {
             return Err(node.fault("index record VCN", 0x10, offset, node.u64_le(0x10)?).into());
         }

@@ -1,51 +1,67 @@
 //! NTFS.
 //!
-//! The `ntfs` crate reads the boot sector, file records, attributes and attribute lists. What it does not do, or does
-//! in a way that a hostile or a merely large volume breaks, is done here: an MFT in many pieces (`volume`), the
-//! extents of an attribute (`record`, `runs`), directories (`index`), content with LZNT1 compression
-//! (`content`, `lznt1`) and reparse points (`reparse`). A panic of the crate is an error of the call.
+//! File records are read some at once (`volume`), with their attributes and attribute lists (`record`, `attribute`) and the
+//! clusters of those (`runs`); directories in the order of the disk and not along their tree (`index`). Content may be
+//! compressed by LZNT1 (`content`, `lznt1`) or for CompactOS (`wof`, `xpress`, `lzx`), or be a link's (`reparse`). The
+//! `ntfs` crate is an oracle in the tests: it finds no MFT that continues in an attribute list, reads each record twice,
+//! and follows nodes in circles.
 //!
-//! Formats: libyal's libfsntfs documentation; [MS-XCA] 2.5 for LZNT1; [MS-FSCC] 2.1.2 for reparse points.
+//! Formats: libyal's libfsntfs documentation; [MS-XCA] 2.2 and 2.5 for XPRESS Huffman and LZNT1, [MS-PATCH] 2 for LZX;
+//! [MS-FSCC] 2.1.2 for reparse points.
 //!
 //! The volume's own files (`$MFT`, `$Extend`, …) are listed, as Windows and other forensic readers have them: their
 //! names begin with `$`, and some (`$Secure`) have named streams only and read as empty. A file is listed by its Win32
 //! or POSIX name, never by its DOS name too.
 //!
-//! Not supported, and said so when such a file is opened: EFS, WOF compression (compact OS), deduplicated and cloud
-//! files. Not seen: owners and permissions ($Secure). The transaction log is not replayed: what Windows had logged and
-//! not yet written is missing.
+//! Owners come from `$Secure` or the file's own security descriptor (`secure`, `descriptor`); access control lists are not
+//! read.
+//!
+//! Not supported, and said so when such a file is opened: EFS, files in WIM archives, deduplicated and cloud files, and
+//! other reparse points that keep content elsewhere.
+//!
+//! The transaction log is not replayed: what Windows had logged and not yet written is missing. A volume that was in use
+//! when the picture was taken is called dirty, with a note and a fault.
 
+mod attribute;
+mod bits;
+mod boot;
 mod content;
-mod error;
+mod descriptor;
+mod huffman;
 mod index;
 mod logfile;
 mod lznt1;
+mod lzx;
 mod names;
 mod record;
 mod reparse;
 mod runs;
+mod secure;
 mod volume;
+mod wof;
+mod xpress;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ntfs::NtfsAttributeType;
-use ntfs::structured_values::NtfsVolumeFlags;
 use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
 use stillframe_fs::{
-    AlternateStream, DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs,
-    Timestamp,
+    AlternateStream, DirEntry, Extent, FileContent, FileId, FileKind, FsDescription, FsError, Metadata,
+    Owners, ReadOnlyFs, Timestamp, prefetch_on,
 };
 
-use crate::error::{from_crate, guarded};
+use crate::attribute::{Attribute, Kind};
 use crate::names::wtf8;
 use crate::record::{FileRecord, Scope, UNNAMED, find_mft};
 use crate::reparse::ReparsePoint;
+use crate::secure::Secure;
 use crate::volume::Volume;
 
 const VOLUME_FILE: u64 = 3;
 const ROOT_DIRECTORY: u64 = 5;
+/// Of $VOLUME_INFORMATION.
+const VOLUME_IS_DIRTY: u16 = 0x1;
 
 /// Of $STANDARD_INFORMATION.
 const ATTRIBUTE_OFFLINE: u32 = 0x1000;
@@ -58,6 +74,7 @@ pub struct NtfsReader {
     description: FsDescription,
     root: FileId,
     faults: Vec<Fault>,
+    secure: Secure,
 }
 
 /// Opens the NTFS filesystem that fills `volume`.
@@ -86,7 +103,7 @@ impl NtfsReader {
         if found < claimed {
             faults.push(Fault::new("volume length", 0, claimed, found));
         }
-        Ok(Self { volume, description, root: FileId::new(root.reference), faults })
+        Ok(Self { volume, description, root: FileId::new(root.reference), faults, secure: Secure::default() })
     }
 
     fn load(&self, file: FileId, scope: Scope) -> Result<FileRecord, FsError> {
@@ -100,18 +117,13 @@ impl NtfsReader {
 /// What the volume says of itself. Only an exhausted budget or a failing source ends this: a volume without a name can
 /// be read.
 fn describe(volume: &Volume, faults: &mut Vec<Fault>) -> Result<FsDescription, FsError> {
-    let at = volume.record_position(VOLUME_FILE);
-    let flags = guarded(|| {
-        let information =
-            volume.ntfs.volume_info(&mut volume.cursor()).map_err(|error| from_crate(&error, at))?;
-        Ok(Some(information.flags().contains(NtfsVolumeFlags::IS_DIRTY)))
-    })
-    .or_else(|error| tolerated(error, faults))?;
-    let label = guarded(|| match volume.ntfs.volume_name(&mut volume.cursor()) {
-        Some(name) => Ok(Some(wtf8(name.map_err(|error| from_crate(&error, at))?.name().0))),
-        None => Ok(None),
-    })
-    .or_else(|error| tolerated(error, faults))?;
+    let record = FileRecord::load(volume, VOLUME_FILE, Scope::Headers).map(Some);
+    let record = record.or_else(|error| tolerated(error, faults))?;
+    let value = |kind| record.as_ref()?.first(kind, UNNAMED)?.resident();
+    let flags = value(Kind::VOLUME_INFORMATION).map(|information| information.u16_le(0x0A));
+    let flags = flags.transpose().or_else(|fault| tolerated(fault.into(), faults))?;
+    let flags = flags.map(|flags| flags & VOLUME_IS_DIRTY != 0);
+    let label = value(Kind::VOLUME_NAME).map(|name| wtf8(name.bytes()));
     let logged = logfile::in_use(volume).map(Some).or_else(|error| tolerated(error, faults))?;
     let dirty = match (flags, logged) {
         (None, None) => None,
@@ -124,8 +136,8 @@ fn describe(volume: &Volume, faults: &mut Vec<Fault>) -> Result<FsDescription, F
     Ok(FsDescription {
         kind: "ntfs",
         label: label.filter(|label| !label.is_empty()),
-        uuid: Some(format!("{:016X}", volume.ntfs.serial_number())),
-        size_bytes: volume.ntfs.size(),
+        uuid: Some(format!("{:016X}", volume.boot.serial_number)),
+        size_bytes: volume.boot.size_bytes,
         dirty,
         reader: "stillframe-ntfs",
         hidden: vec!["mode", "owner"],
@@ -145,15 +157,23 @@ fn tolerated<T>(error: FsError, faults: &mut Vec<Fault>) -> Result<Option<T>, Fs
 /// What $STANDARD_INFORMATION says.
 struct Standard {
     modified: Option<Timestamp>,
+    changed: Option<Timestamp>,
     attributes: u32,
+    /// 0 where there is none: before NTFS 3.0 the structure ended before it, and ntfs-3g still writes such ones.
+    security_id: u32,
 }
 
 impl Standard {
     fn of(record: &FileRecord) -> Result<Self, FsError> {
         let missing = Fault::new("file record", record.at, "a $STANDARD_INFORMATION attribute", "none");
-        let information = record.first(NtfsAttributeType::StandardInformation, UNNAMED).ok_or(missing)?;
+        let information = record.first(Kind::STANDARD_INFORMATION, UNNAMED).ok_or(missing)?;
         let information = information.resident().ok_or(missing)?;
-        Ok(Self { modified: timestamp(information.u64_le(0x08)?), attributes: information.u32_le(0x20)? })
+        Ok(Self {
+            modified: timestamp(information.u64_le(0x08)?),
+            changed: timestamp(information.u64_le(0x10)?),
+            attributes: information.u32_le(0x20)?,
+            security_id: if information.len() > 0x30 { information.u32_le(0x34)? } else { 0 },
+        })
     }
 
     fn is_encrypted(&self) -> bool {
@@ -202,14 +222,14 @@ impl ReadOnlyFs for NtfsReader {
         let standard = Standard::of(&record)?;
         let reparse = ReparsePoint::of(&self.volume, &record)?;
         let kind = kind_of(&record, reparse.as_ref());
-        let data = record.first(NtfsAttributeType::Data, UNNAMED);
+        let data = record.first(Kind::DATA, UNNAMED);
         let size_bytes = match (kind, &reparse) {
             (FileKind::Symlink, Some(point)) => u64::try_from(point.target()?.len()).unwrap_or(u64::MAX),
-            (FileKind::File, _) => data.map_or(0, record::Attribute::size),
+            (FileKind::File, _) => data.map_or(0, Attribute::size),
             _ => 0,
         };
         let encrypted = kind == FileKind::File
-            && (standard.is_encrypted() || data.is_some_and(|data| data.flags() & content::ENCRYPTED != 0));
+            && (standard.is_encrypted() || data.is_some_and(|data| data.flags & content::ENCRYPTED != 0));
         Ok(Metadata {
             kind,
             size_bytes,
@@ -217,11 +237,17 @@ impl ReadOnlyFs for NtfsReader {
             uid: None,
             gid: None,
             modified: standard.modified,
-            changed: None,
+            changed: standard.changed,
             links: Some(u32::from(record.links)),
             flags: None,
             encrypted,
         })
+    }
+
+    fn owners(&self, file: FileId) -> Result<Option<Owners>, FsError> {
+        let record = self.load(file, Scope::Whole)?;
+        let standard = Standard::of(&record)?;
+        self.secure.owners(&self.volume, &record, standard.security_id)
     }
 
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {
@@ -235,10 +261,13 @@ impl ReadOnlyFs for NtfsReader {
             return Err(FsError::Encrypted("EFS"));
         }
         if let Some(point) = reparse {
+            if point.is_wof() {
+                return Ok(Box::new(wof::open(&self.volume, &record, &point)?));
+            }
             let recalled = standard.attributes & (ATTRIBUTE_OFFLINE | ATTRIBUTE_RECALL) != 0;
             reparse::check_content(point.tag, recalled)?;
         }
-        match record.stream(&self.volume, NtfsAttributeType::Data, UNNAMED)? {
+        match record.stream(&self.volume, Kind::DATA, UNNAMED)? {
             Some(stream) => Ok(Box::new(content::open(&self.volume, stream)?)),
             None if record.may_lack_data() => Ok(Box::new(NoContent)),
             None => Err(Fault::new("file record", record.at, "an unnamed $DATA attribute", "none").into()),
@@ -252,17 +281,37 @@ impl ReadOnlyFs for NtfsReader {
 
     fn alternate_streams(&self, file: FileId) -> Result<Vec<AlternateStream>, FsError> {
         let record = self.load(file, Scope::Headers)?;
-        let named = record.all(NtfsAttributeType::Data).filter(|data| !data.name.is_empty());
+        let reparse = ReparsePoint::of(&self.volume, &record)?;
+        let named = record.all(Kind::DATA).filter(|data| !data.name.is_empty());
+        let named = named.filter(|data| !wof::hides(reparse.as_ref(), &data.name));
         Ok(named.map(|data| AlternateStream { name: wtf8(&data.name), size_bytes: data.size() }).collect())
     }
 
     fn open_stream(&self, file: FileId, name: &[u8]) -> Result<Box<dyn FileContent + '_>, FsError> {
         let record = self.load(file, Scope::Whole)?;
-        let data = NtfsAttributeType::Data;
-        let mut named = record.all(data).filter(|data| !data.name.is_empty());
-        let found = named.find(|data| wtf8(&data.name) == name).ok_or(FsError::NotFound)?;
+        let data = Kind::DATA;
+        let reparse = ReparsePoint::of(&self.volume, &record)?;
+        let named = record.all(data).filter(|data| !data.name.is_empty());
+        let mut shown = named.filter(|data| !wof::hides(reparse.as_ref(), &data.name));
+        let found = shown.find(|data| wtf8(&data.name) == name).ok_or(FsError::NotFound)?;
         let stream = record.stream(&self.volume, data, &found.name)?.ok_or(FsError::NotFound)?;
         Ok(Box::new(content::open(&self.volume, stream)?))
+    }
+
+    fn will_ask(&self, files: &[FileId]) {
+        let numbers = files.iter().map(|file| record::record_number(file.number));
+        let ranges = self.volume.record_hints(numbers);
+        if !ranges.is_empty() {
+            self.volume.source.prefetch(&ranges);
+        }
+    }
+
+    fn wants_hints(&self) -> bool {
+        self.volume.source.wants_hints()
+    }
+
+    fn prefetch(&self, extents: &[Extent]) {
+        prefetch_on(std::slice::from_ref(&self.volume.source), extents);
     }
 
     fn faults(&self) -> Vec<Fault> {

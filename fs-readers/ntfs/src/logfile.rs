@@ -2,10 +2,10 @@
 //!
 //! Only the restart pages are read: libyal's libfsntfs documentation, "Transaction journal". The log is not replayed.
 
-use ntfs::NtfsAttributeType;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{FsError, read_full};
 
+use crate::attribute::Kind;
 use crate::content;
 use crate::record::{FileRecord, Scope, UNNAMED};
 use crate::volume::{Volume, fix_up};
@@ -21,7 +21,7 @@ const VOLUME_IS_CLEAN: u16 = 0x2;
 /// the one that was written last counts.
 pub(crate) fn in_use(volume: &Volume) -> Result<bool, FsError> {
     let record = FileRecord::load(volume, LOG_FILE, Scope::Whole)?;
-    let Some(stream) = record.stream(volume, NtfsAttributeType::Data, UNNAMED)? else { return Ok(false) };
+    let Some(stream) = record.stream(volume, Kind::DATA, UNNAMED)? else { return Ok(false) };
     let at = stream.at;
     let mut log = content::open(volume, stream)?;
     let mut last = None;

@@ -1,9 +1,9 @@
 //! Reparse points ([MS-FSCC] 2.1.2): symbolic links, and files whose content a filter driver keeps elsewhere.
 
-use ntfs::NtfsAttributeType;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{FileKind, FsError};
 
+use crate::attribute::Kind;
 use crate::content::read_stream;
 use crate::names::wtf8;
 use crate::record::{FileRecord, UNNAMED};
@@ -20,7 +20,12 @@ const WOF: u32 = 0x8000_0017;
 const DEDUP: u32 = 0x8000_0013;
 const SIS: u32 = 0x8000_0007;
 const HSM: [u32; 2] = [0xC000_0004, 0x8000_0006];
-const CONTAINER_LAYER: [u32; 2] = [0x8000_0018, 0x9000_1018];
+const CONTAINER_LAYER: [u32; 4] = [0x8000_0018, 0x9000_1018, 0xA000_001F, 0xA000_0027];
+const APP_EXECUTION_ALIAS: u32 = 0x8000_001B;
+const FILE_SYNC: [u32; 2] = [0x8000_001E, 0x9000_0027];
+const NFS: u32 = 0x8000_0014;
+/// OneDrive before Windows 10, and what Windows 8 had in its place.
+const OLD_PLACEHOLDER: [u32; 2] = [0x8000_0021, 0x8000_0015];
 const PROJECTED: u32 = 0x9000_001C;
 /// OneDrive and other synchronisation engines have sixteen, which differ in these four bits.
 const CLOUD: u32 = 0x9000_001A;
@@ -45,10 +50,13 @@ pub(crate) const fn kind(tag: u32) -> Option<FileKind> {
 /// call its data offline.
 pub(crate) fn check_content(tag: u32, recalled: bool) -> Result<(), FsError> {
     Err(FsError::Unsupported(match tag {
-        WOF => "WOF compression",
         DEDUP => "data deduplication",
         SIS => "single instance storage",
         PROJECTED => "a projected file",
+        APP_EXECUTION_ALIAS => "an app execution alias",
+        NFS => "a special file of the NFS server",
+        tag if FILE_SYNC.contains(&tag) => "a file of Azure File Sync",
+        tag if OLD_PLACEHOLDER.contains(&tag) => "a placeholder of a cloud file",
         tag if HSM.contains(&tag) => "hierarchical storage",
         tag if CONTAINER_LAYER.contains(&tag) => "a container layer",
         tag if tag & !CLOUD_ENGINE == CLOUD => {
@@ -73,7 +81,7 @@ impl ReparsePoint {
     /// The file's reparse point, if it has one. It may lie in clusters, so a record that was loaded whole is needed for
     /// that.
     pub(crate) fn of(volume: &Volume, record: &FileRecord) -> Result<Option<Self>, FsError> {
-        let kind = NtfsAttributeType::ReparsePoint;
+        let kind = Kind::REPARSE_POINT;
         let Some(stream) = record.stream(volume, kind, UNNAMED)? else { return Ok(None) };
         if stream.size > REPARSE_CAP_BYTES {
             return Err(Fault::new("reparse point", stream.at, REPARSE_CAP_BYTES, stream.size).into());
@@ -84,10 +92,20 @@ impl ReparsePoint {
         Ok(Some(Self { tag, at, value }))
     }
 
+    /// Whether the file lies behind the Windows Overlay Filter.
+    pub(crate) const fn is_wof(&self) -> bool {
+        self.tag == WOF
+    }
+
+    /// What follows the tag and the length.
+    pub(crate) fn data(&self) -> Result<Structure<'_>, Fault> {
+        let point = Structure::new("reparse point", self.at, &self.value);
+        point.part("reparse data", 8, usize::from(point.u16_le(4)?))
+    }
+
     /// The target of a link: the substitute name, which is what Windows follows, or the path of a WSL link.
     pub(crate) fn target(&self) -> Result<Vec<u8>, FsError> {
-        let point = Structure::new("reparse point", self.at, &self.value);
-        let data = point.part("reparse data", 8, usize::from(point.u16_le(4)?))?;
+        let data = self.data()?;
         // A symbolic link has flags between the four name fields and the names.
         let names_at = match self.tag {
             SYMLINK => 12,
@@ -139,8 +157,12 @@ mod tests {
             Err(FsError::Unsupported(what)) => what,
             _ => "",
         };
-        assert_eq!(what(WOF, false), "WOF compression");
         assert_eq!(what(DEDUP, false), "data deduplication");
+        assert_eq!(what(APP_EXECUTION_ALIAS, false), "an app execution alias");
+        assert_eq!(what(0x9000_1018, false), "a container layer");
+        assert_eq!(what(0xA000_0027, false), "a container layer");
+        assert_eq!(what(0x8000_0021, false), "a placeholder of a cloud file");
+        assert_eq!(what(0x8765_4321, false), "a reparse point of another kind");
         assert_eq!(what(0x9000_601A, true), "a cloud file that is not on this disk");
         assert_eq!(what(0x9000_601A, false), "");
     }

@@ -1,145 +1,220 @@
-//! The volume as the `ntfs` crate sees it: a cursor over the block source, behind whose end the MFT lies in one piece.
+//! The volume: how it is laid out, and its file records.
 //!
-//! The crate finds a file record by the first $DATA attribute of record 0 alone, and reads it as contiguous bytes: an
-//! MFT that continues in an attribute list, or a record that two runs share, is beyond it. So it is shown a record 0 of
-//! ours with one run past the volume's end, and reads there are sent to where the MFT's clusters are.
+//! Records are read some at once, since those of one directory mostly lie side by side. Their update sequences are undone
+//! then, and what was read is kept in a cache of fixed size.
 
-use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ntfs::Ntfs;
 use stillframe_block::BlockSource;
 use stillframe_bytes::{Fault, Structure};
-use stillframe_fs::FsError;
+use stillframe_fs::{FsError, extent_hints};
 
-use crate::error::{from_crate, guarded};
+use crate::boot::BootSector;
 use crate::runs::Runs;
 
-/// A FILE record larger than this is no record: Windows writes 1024 or 4096 bytes.
-const RECORD_CAP_BYTES: u32 = 64 << 10;
-/// Past this no cluster number of 63 bits is in danger of overflow.
-const VOLUME_CAP_BYTES: u64 = 1 << 61;
-/// Reads smaller than this go through the cursor's buffer.
-const SMALL_READ_BYTES: usize = 512;
-const BUFFER_BYTES: u64 = 4096;
+/// How much of the MFT is read at once, in bytes, and how many such pieces are kept: 16 MiB.
+const PIECE_BYTES: u64 = 16 << 10;
+const PIECES_KEPT: usize = 1024;
 
 /// An NTFS volume: where its bytes come from and how it is laid out.
 pub(crate) struct Volume {
     pub(crate) source: Arc<dyn BlockSource>,
-    pub(crate) ntfs: Ntfs,
+    pub(crate) boot: BootSector,
     pub(crate) cluster_bytes: u64,
     pub(crate) clusters: u64,
-    pub(crate) record_bytes: u32,
-    mft_at: u64,
-    view: Option<MftView>,
+    mft: Option<Mft>,
+}
+
+/// The MFT's own place, and pieces of it.
+struct Mft {
+    runs: Runs,
+    len_bytes: u64,
+    /// Each piece has one slot that it may lie in, by its number.
+    pieces: Vec<Slot>,
+}
+
+/// A piece and its number.
+type Slot = Mutex<Option<(u64, Arc<Piece>)>>;
+
+/// Some records side by side, without their update sequences.
+struct Piece {
+    bytes: Vec<u8>,
+    /// By record: what is wrong with its update sequence.
+    faults: Vec<Option<Fault>>,
+}
+
+/// The bytes of one file record, its update sequence undone.
+pub(crate) struct RecordBytes {
+    /// The offset of the record on the volume, in bytes.
+    pub(crate) at: u64,
+    piece: Arc<Piece>,
+    range: Range<usize>,
+}
+
+impl RecordBytes {
+    pub(crate) fn structure(&self) -> Structure<'_> {
+        let bytes = self.piece.bytes.get(self.range.clone()).unwrap_or_default();
+        Structure::new("file record", self.at, bytes)
+    }
 }
 
 impl Volume {
     /// Reads the boot sector. Until [`Volume::show_mft`] only the file records in the MFT's first part can be read.
     pub(crate) fn open(source: Arc<dyn BlockSource>) -> Result<Self, FsError> {
-        let mut name = [0; 8];
-        source.read_exact_at(3, &mut name)?;
-        if &name != b"NTFS    " {
-            return Err(Fault::new("boot sector", 3, "NTFS", "something else").into());
-        }
-        let ntfs =
-            guarded(|| Ntfs::new(&mut Cursor::new(&*source, None)).map_err(|error| from_crate(&error, 0)))?;
-        let record_bytes = ntfs.file_record_size();
-        if !(512..=RECORD_CAP_BYTES).contains(&record_bytes) || !record_bytes.is_power_of_two() {
-            return Err(
-                Fault::new("boot sector file record size", 0x40, RECORD_CAP_BYTES, record_bytes).into()
-            );
-        }
-        if ntfs.size() > VOLUME_CAP_BYTES {
-            return Err(Fault::new("boot sector volume size", 0x28, VOLUME_CAP_BYTES, ntfs.size()).into());
-        }
-        let cluster_bytes = u64::from(ntfs.cluster_size());
-        let mft_at = ntfs.mft_position().value().map_or(0, u64::from);
+        let boot = BootSector::read(&*source)?;
         // The last cluster may be cut short by the sector that holds the boot sector's copy.
-        let clusters = ntfs.size().div_ceil(cluster_bytes.max(1));
-        Ok(Self { source, ntfs, cluster_bytes, clusters, record_bytes, mft_at, view: None })
+        let clusters = boot.size_bytes.div_ceil(boot.cluster_bytes.max(1));
+        Ok(Self { source, boot, cluster_bytes: boot.cluster_bytes, clusters, mft: None })
     }
 
-    /// Gives the crate the MFT that lies in `runs` and is `len_bytes` long.
+    /// Says that the MFT lies in `runs` and is `len_bytes` long.
     pub(crate) fn show_mft(&mut self, runs: Runs, len_bytes: u64) -> Result<(), FsError> {
         let len_bytes = len_bytes.min(runs.len_bytes());
-        let at = self.clusters.saturating_mul(self.cluster_bytes);
-        if runs.has_hole() || len_bytes > VOLUME_CAP_BYTES {
-            return Err(Fault::new("MFT", self.mft_at, "data runs without a hole", "a hole").into());
+        if runs.has_hole() {
+            return Err(Fault::new("MFT", self.boot.mft_at, "data runs without a hole", "a hole").into());
         }
-        let record_zero = record_zero(self.record_bytes, self.clusters, runs.clusters(), len_bytes);
-        self.view = Some(MftView { at, mft_at: self.mft_at, record_zero, runs, len_bytes });
+        let pieces = (0..PIECES_KEPT).map(|_| Mutex::new(None)).collect();
+        self.mft = Some(Mft { runs, len_bytes, pieces });
         Ok(())
-    }
-
-    /// A cursor for the crate. It costs nothing until it is read from.
-    pub(crate) fn cursor(&self) -> Cursor<'_> {
-        Cursor::new(&*self.source, self.view.as_ref())
     }
 
     /// The offset on the volume of file record `number`, as far as is known.
     pub(crate) fn record_position(&self, number: u64) -> u64 {
-        let offset = number.saturating_mul(u64::from(self.record_bytes));
-        match &self.view {
-            Some(view) => view.runs.position(offset).unwrap_or(self.mft_at),
-            None => self.mft_at.saturating_add(offset),
+        let offset = number.saturating_mul(self.record_bytes());
+        match &self.mft {
+            Some(mft) => mft.runs.position(offset).unwrap_or(self.boot.mft_at),
+            None => self.boot.mft_at.saturating_add(offset),
         }
-    }
-
-    /// Whether the MFT reaches as far as record `number`.
-    pub(crate) fn has_record(&self, number: u64) -> bool {
-        let end = number.checked_add(1).and_then(|end| end.checked_mul(u64::from(self.record_bytes)));
-        self.view.as_ref().is_none_or(|view| end.is_some_and(|end| end <= view.len_bytes))
     }
 
     /// No run yet, of an attribute of this volume.
     pub(crate) fn no_runs(&self) -> Runs {
         Runs::new(self.cluster_bytes, self.clusters)
     }
-}
 
-/// The MFT in one piece, from byte `at` on, which is past the end of the volume.
-struct MftView {
-    at: u64,
-    mft_at: u64,
-    record_zero: Vec<u8>,
-    runs: Runs,
-    len_bytes: u64,
-}
-
-/// A file record as [`Ntfs::file`] wants it of the MFT: a $DATA attribute with one run of `clusters` clusters at `lcn`.
-fn record_zero(record_bytes: u32, lcn: u64, clusters: u64, len_bytes: u64) -> Vec<u8> {
-    const UPDATE_SEQUENCE_AT: u16 = 0x30;
-    const ATTRIBUTE_BYTES: u16 = 0x58;
-    let mut record = vec![0; usize::try_from(record_bytes).unwrap_or(0)];
-    let mut put = |at: u16, bytes: &[u8]| {
-        if let Some(place) = record.get_mut(usize::from(at)..).and_then(|rest| rest.get_mut(..bytes.len())) {
-            place.copy_from_slice(bytes);
+    /// Reads file record `number`.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`] where the MFT does not reach so far, else where the record cannot be read or is cut off in
+    /// the middle of a write.
+    pub(crate) fn record(&self, number: u64) -> Result<RecordBytes, FsError> {
+        let at = self.record_position(number);
+        let Some(mft) = &self.mft else { return self.single(None, number, at) };
+        let end = number.checked_add(1).and_then(|end| end.checked_mul(self.record_bytes()));
+        if end.is_none_or(|end| end > mft.len_bytes) {
+            return Err(FsError::NotFound);
         }
-    };
-    // An update sequence of zeros over sectors that end in zeros: nothing to put back.
-    let update_count = u16::try_from(record_bytes / 512).unwrap_or(0).saturating_add(1);
-    let data_at = UPDATE_SEQUENCE_AT.saturating_add(update_count.saturating_mul(2)).next_multiple_of(8);
-    let end_at = data_at.saturating_add(ATTRIBUTE_BYTES);
-    put(0x00, b"FILE");
-    put(0x04, &UPDATE_SEQUENCE_AT.to_le_bytes());
-    put(0x06, &update_count.to_le_bytes());
-    put(0x14, &data_at.to_le_bytes());
-    put(0x16, &1_u16.to_le_bytes());
-    put(0x18, &u32::from(end_at.saturating_add(8)).to_le_bytes());
-    put(0x1C, &record_bytes.to_le_bytes());
-    put(data_at, &0x80_u32.to_le_bytes());
-    put(data_at.saturating_add(0x04), &u32::from(ATTRIBUTE_BYTES).to_le_bytes());
-    put(data_at.saturating_add(0x08), &[1]);
-    put(data_at.saturating_add(0x20), &0x40_u16.to_le_bytes());
-    for size_at in [0x28, 0x30, 0x38] {
-        put(data_at.saturating_add(size_at), &len_bytes.to_le_bytes());
+        let (piece_number, index) = self.place(number);
+        match self.piece(mft, piece_number) {
+            Ok(piece) => self.of_piece(piece, index, at),
+            Err(error) if error.is_final() => Err(error),
+            // Some other record of the piece may be what cannot be read.
+            Err(_) => self.single(Some(mft), number, at),
+        }
     }
-    put(data_at.saturating_add(0x40), &[0x88]);
-    put(data_at.saturating_add(0x41), &clusters.to_le_bytes());
-    put(data_at.saturating_add(0x49), &lcn.to_le_bytes());
-    put(end_at, &[0xFF; 4]);
-    record
+
+    /// Where the source is asked for these records, in order and each byte once; those that are at hand are left out.
+    pub(crate) fn record_hints(&self, numbers: impl Iterator<Item = u64>) -> Vec<Range<u64>> {
+        let Some(mft) = &self.mft else { return Vec::new() };
+        let mut pieces: Vec<_> = numbers.map(|number| self.place(number).0).collect();
+        pieces.sort_unstable();
+        pieces.dedup();
+        pieces.retain(|number| mft.kept(*number).is_none());
+        let mut ranges = Vec::new();
+        for number in pieces {
+            let start = number.saturating_mul(self.piece_bytes());
+            let end = start.saturating_add(self.piece_bytes()).min(mft.len_bytes);
+            for range in mft.runs.volume_ranges(start, end.max(start)) {
+                if !extent_hints(&mut ranges, range) {
+                    return ranges;
+                }
+            }
+        }
+        ranges
+    }
+
+    fn record_bytes(&self) -> u64 {
+        u64::from(self.boot.record_bytes)
+    }
+
+    /// At least one record, and as many as fit: both are powers of two.
+    fn piece_bytes(&self) -> u64 {
+        PIECE_BYTES.max(self.record_bytes())
+    }
+
+    /// The piece that record `number` lies in, and which of its records it is.
+    fn place(&self, number: u64) -> (u64, usize) {
+        let records = self.piece_bytes().checked_div(self.record_bytes()).unwrap_or(1).max(1);
+        let index = number.checked_rem(records).and_then(|index| usize::try_from(index).ok());
+        (number.checked_div(records).unwrap_or(0), index.unwrap_or(0))
+    }
+
+    fn piece(&self, mft: &Mft, number: u64) -> Result<Arc<Piece>, FsError> {
+        if let Some(piece) = mft.kept(number) {
+            return Ok(piece);
+        }
+        let start = number.saturating_mul(self.piece_bytes());
+        let left = mft.len_bytes.saturating_sub(start).min(self.piece_bytes());
+        let whole = left.saturating_sub(left.checked_rem(self.record_bytes()).unwrap_or(0));
+        let mut bytes = vec![0; usize::try_from(whole).unwrap_or(0)];
+        mft.runs.read(&*self.source, start, &mut bytes)?;
+        let position = |offset| mft.runs.position(start.saturating_add(offset)).unwrap_or(self.boot.mft_at);
+        let piece = Arc::new(self.undone(bytes, position));
+        mft.keep(number, &piece);
+        Ok(piece)
+    }
+
+    /// One record alone, read from where `mft` says or, before that is known, where the boot sector says.
+    fn single(&self, mft: Option<&Mft>, number: u64, at: u64) -> Result<RecordBytes, FsError> {
+        let mut bytes = vec![0; usize::try_from(self.boot.record_bytes).unwrap_or(0)];
+        match mft {
+            Some(mft) => {
+                mft.runs.read(&*self.source, number.saturating_mul(self.record_bytes()), &mut bytes)?;
+            }
+            None => self.source.read_exact_at(at, &mut bytes)?,
+        }
+        self.of_piece(Arc::new(self.undone(bytes, |_| at)), 0, at)
+    }
+
+    /// Undoes the update sequences of all records in `bytes`. What is no record is left as it is.
+    fn undone(&self, mut bytes: Vec<u8>, position: impl Fn(u64) -> u64) -> Piece {
+        let record_len = usize::try_from(self.boot.record_bytes).unwrap_or(1).max(1);
+        let records = (0_u64..).zip(bytes.chunks_exact_mut(record_len));
+        let faults = records.map(|(index, record)| {
+            let at = position(index.saturating_mul(self.record_bytes()));
+            record.starts_with(b"FILE").then(|| fix_up("file record", at, record).err()).flatten()
+        });
+        let faults = faults.collect();
+        Piece { bytes, faults }
+    }
+
+    fn of_piece(&self, piece: Arc<Piece>, index: usize, at: u64) -> Result<RecordBytes, FsError> {
+        if let Some(Some(fault)) = piece.faults.get(index) {
+            return Err((*fault).into());
+        }
+        let len = usize::try_from(self.boot.record_bytes).unwrap_or(0);
+        let start = index.saturating_mul(len);
+        Ok(RecordBytes { at, piece, range: start..start.saturating_add(len) })
+    }
+}
+
+impl Mft {
+    fn slot(&self, number: u64) -> Option<&Slot> {
+        let count = u64::try_from(self.pieces.len()).ok()?;
+        self.pieces.get(usize::try_from(number.checked_rem(count)?).ok()?)
+    }
+
+    fn kept(&self, number: u64) -> Option<Arc<Piece>> {
+        let slot = self.slot(number)?.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().filter(|(kept, _)| *kept == number).map(|(_, piece)| Arc::clone(piece))
+    }
+
+    fn keep(&self, number: u64, piece: &Arc<Piece>) {
+        if let Some(slot) = self.slot(number) {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, Arc::clone(piece)));
+        }
+    }
 }
 
 /// Undoes the update sequence of a FILE or INDX record: the last two bytes of each sector lie in its header.
@@ -162,112 +237,4 @@ pub(crate) fn fix_up(name: &'static str, at: u64, bytes: &mut [u8]) -> Result<()
         }
     }
     Ok(())
-}
-
-/// Reads the volume for one call into the crate.
-pub(crate) struct Cursor<'v> {
-    source: &'v dyn BlockSource,
-    view: Option<&'v MftView>,
-    position: u64,
-    /// What was read last, so that the crate's reads of a few bytes do not each reach the source.
-    buffer: Vec<u8>,
-    buffer_at: u64,
-}
-
-impl<'v> Cursor<'v> {
-    fn new(source: &'v dyn BlockSource, view: Option<&'v MftView>) -> Self {
-        Self { source, view, position: 0, buffer: Vec::new(), buffer_at: 0 }
-    }
-
-    /// Reads all of `buffer` at `position` and keeps a copy, which serves the crate when it reads there again.
-    pub(crate) fn read_and_keep(&mut self, position: u64, len: u32) -> Result<&[u8], FsError> {
-        self.buffer = vec![0; usize::try_from(len).unwrap_or(0)];
-        self.buffer_at = position;
-        let mut bytes = std::mem::take(&mut self.buffer);
-        self.read_source(position, &mut bytes)?;
-        self.buffer = bytes;
-        Ok(&self.buffer)
-    }
-
-    /// The bytes at `position` up to the end of what can be read there.
-    fn available(&self, position: u64) -> u64 {
-        match self.view {
-            Some(view) if position >= view.at => {
-                view.len_bytes.saturating_sub(position.saturating_sub(view.at))
-            }
-            _ => self.source.len_bytes().saturating_sub(position),
-        }
-    }
-
-    fn read_source(&self, position: u64, buffer: &mut [u8]) -> Result<(), FsError> {
-        match self.view {
-            Some(view) if position >= view.at => {
-                view.runs.read(self.source, position.saturating_sub(view.at), buffer)
-            }
-            _ => Ok(self.source.read_exact_at(position, buffer)?),
-        }
-    }
-
-    fn buffered(&self) -> &[u8] {
-        let skip = self.position.checked_sub(self.buffer_at).and_then(|skip| usize::try_from(skip).ok());
-        skip.and_then(|skip| self.buffer.get(skip..)).unwrap_or_default()
-    }
-}
-
-/// Where the crate asks record `number` from, given a cursor of a volume that shows its MFT; `None` before that.
-pub(crate) fn view_position(volume: &Volume, number: u64) -> Option<u64> {
-    let offset = number.checked_mul(u64::from(volume.record_bytes))?;
-    volume.view.as_ref()?.at.checked_add(offset)
-}
-
-impl Read for Cursor<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = match self.view {
-            Some(view) if self.position == view.mft_at => copy(&view.record_zero, buffer),
-            _ => {
-                if self.buffered().is_empty() && buffer.len() < SMALL_READ_BYTES {
-                    let len = u32::try_from(self.available(self.position).min(BUFFER_BYTES)).unwrap_or(0);
-                    self.read_and_keep(self.position, len).map_err(into_io)?;
-                }
-                if self.buffered().is_empty() && !buffer.is_empty() {
-                    let available = usize::try_from(self.available(self.position)).unwrap_or(usize::MAX);
-                    let len = buffer.len().min(available);
-                    let wanted = buffer.get_mut(..len).unwrap_or_default();
-                    self.read_source(self.position, wanted).map_err(into_io)?;
-                    len
-                } else {
-                    copy(self.buffered(), buffer)
-                }
-            }
-        };
-        self.position = self.position.saturating_add(u64::try_from(read).unwrap_or(0));
-        Ok(read)
-    }
-}
-
-impl Seek for Cursor<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::Current(delta) => self.position.checked_add_signed(delta),
-            SeekFrom::End(delta) => self.source.len_bytes().checked_add_signed(delta),
-        };
-        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
-    }
-}
-
-fn copy(from: &[u8], to: &mut [u8]) -> usize {
-    let len = from.len().min(to.len());
-    if let (Some(from), Some(to)) = (from.get(..len), to.get_mut(..len)) {
-        to.copy_from_slice(from);
-    }
-    len
-}
-
-fn into_io(error: FsError) -> io::Error {
-    match error {
-        FsError::Read(error) => error.into(),
-        other => io::Error::other(other),
-    }
 }

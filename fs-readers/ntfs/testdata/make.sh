@@ -98,14 +98,14 @@ streams='resident:first resident:second a:stream compressed/small:numbers'
 # Links and special files as WSL makes them.
 ln -s ../clusters a/link
 mkfifo a/fifo
-# A junction, a Windows symbolic link, a WOF file, a deduplicated file: by their reparse data.
+# A junction, a Windows symbolic link, a file in a WIM archive, a deduplicated file: by their reparse data.
 mkdir junction
 names=5c003f003f005c0043003a005c0061000000
 setfattr -h -n system.ntfs_reparse_data -v 0x030000a01c0000000000100012000000${names}0000 junction
 : >symlink
 setfattr -h -n system.ntfs_reparse_data -v 0x0c0000a024000000000010001200040000000000${names}43003a000000 symlink
 printf 'wof' >wof
-setfattr -h -n system.ntfs_reparse_data -v 0x170000801000000001000000020000000100000000000000 wof
+setfattr -h -n system.ntfs_reparse_data -v 0x170000801000000001000000010000000100000000000000 wof
 printf 'dedup' >dedup
 setfattr -h -n system.ntfs_reparse_data -v 0x130000800400000001020304 dedup
 mkdir many

@@ -80,6 +80,29 @@ fn an_image_that_windows_made() {
 }
 
 #[test]
+fn owners_are_those_that_sleuthkit_names() {
+    let Some(corpora) = corpora() else { return };
+    let image = unpacked("gzip", &corpora.join("fs/dissect-ntfs/ntfs.bin.gz"));
+    let file = std::env::temp_dir().join(format!("stillframe-ntfs-owners-{}", std::process::id()));
+    std::fs::write(&file, &image).unwrap();
+    let fs = open(image);
+    let mut compared = 0;
+    for (path, entry) in walk(&*fs).into_iter().step_by(7) {
+        let record = (entry.id.number & 0xFFFF_FFFF_FFFF).to_string();
+        let output = Command::new("istat").args(["-f", "ntfs"]).arg(&file).arg(&record).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let Some(line) = told.lines().find(|line| line.starts_with("Security ID:")) else { continue };
+        let Some((_, owner)) = line.split_once('(') else { continue };
+        let owners = fs.owners(entry.id).unwrap().unwrap();
+        let shown = owners.owner.map_or_else(String::new, |owner| owner.to_string());
+        assert_eq!(format!("{shown})"), owner, "{}", path.escape_ascii());
+        compared += 1;
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(compared > 250, "{compared}");
+}
+
+#[test]
 fn a_volume_that_windows_did_not_unmount_is_dirty() {
     let Some(corpora) = corpora() else { return };
     let mut image = unpacked("gzip", &corpora.join("fs/dissect-ntfs/ntfs.bin.gz"));

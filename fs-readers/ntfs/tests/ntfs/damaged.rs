@@ -9,21 +9,21 @@ use crate::support::{Entry, find, image, list, open, open_source, read_all, walk
 const CLUSTER: usize = 4096;
 
 /// Where record `number` of the MFT lies, in an image whose MFT is in one piece.
-fn record_at(image: &[u8], number: u64) -> usize {
+pub(crate) fn record_at(image: &[u8], number: u64) -> usize {
     let mft = u64::from_le_bytes(image[0x30..0x38].try_into().unwrap());
     (mft * u64::from(image[0x0D]) * 512 + (number & 0xFFFF_FFFF) * 1024) as usize
 }
 
-fn u16_at(image: &[u8], at: usize) -> usize {
+pub(crate) fn u16_at(image: &[u8], at: usize) -> usize {
     u16::from_le_bytes(image[at..at + 2].try_into().unwrap()).into()
 }
 
-fn u32_at(image: &[u8], at: usize) -> usize {
+pub(crate) fn u32_at(image: &[u8], at: usize) -> usize {
     u32::from_le_bytes(image[at..at + 4].try_into().unwrap()) as usize
 }
 
 /// The attribute of this type in the record at `record`. None of those looked for crosses a sector's end.
-fn attribute(image: &[u8], record: usize, kind: u32) -> Range<usize> {
+pub(crate) fn attribute(image: &[u8], record: usize, kind: u32) -> Range<usize> {
     let mut at = record + u16_at(image, record + 0x14);
     while u32_at(image, at) != kind as usize {
         assert_ne!(u32_at(image, at), 0xFFFF_FFFF, "no attribute {kind:#x}");

@@ -92,7 +92,7 @@ fn content_kept_elsewhere_is_named() {
         Err(FsError::Unsupported(what)) => what,
         _ => panic!("{path} was opened"),
     };
-    assert_eq!(what("wof"), "WOF compression");
+    assert_eq!(what("wof"), "a file in a WIM archive (WOF)");
     assert_eq!(what("dedup"), "data deduplication");
 }
 

@@ -14,5 +14,8 @@
 mod corpora;
 mod damaged;
 mod made;
+mod metadata;
 mod mutation;
+mod second_reader;
 mod support;
+mod wof;

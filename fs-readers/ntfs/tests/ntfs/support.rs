@@ -96,3 +96,11 @@ pub(crate) fn read_all(file: &mut dyn FileContent) -> Result<Vec<u8>, FsError> {
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// The bytes of a golden disk.
+pub(crate) fn golden(name: &str) -> Vec<u8> {
+    let disk = stillframe_fixtures::golden(name);
+    let mut image = vec![0; disk.len_bytes() as usize];
+    disk.read_exact_at(0, &mut image).unwrap();
+    image
+}
