@@ -76,7 +76,9 @@ impl BootSector {
         }
         let own_shift = boot.u8(108)?;
         if !SECTOR_SHIFTS.contains(&own_shift) || shift.is_some_and(|shift| shift != own_shift) {
-            return Err(boot.fault("bytes per sector, as a shift", 108, shift.unwrap_or(12), own_shift).into());
+            return Err(boot
+                .fault("bytes per sector, as a shift", 108, shift.unwrap_or(12), own_shift)
+                .into());
         }
         let sector_bytes = 1_u64 << own_shift;
         check_sum(source, at, sector_bytes)?;
@@ -91,24 +93,30 @@ impl BootSector {
 
     fn parse(boot: &Structure<'_>, sector_bytes: u64) -> Result<Self, Fault> {
         let cluster_shift = boot.u8(109)?;
-        let cluster_bytes = 1_u64.checked_shl(cluster_shift.into()).and_then(|sectors| sectors.checked_mul(sector_bytes));
+        let cluster_bytes =
+            1_u64.checked_shl(cluster_shift.into()).and_then(|sectors| sectors.checked_mul(sector_bytes));
         let most = 1_u64 << CLUSTER_SHIFT_CAP;
-        let cluster_bytes = cluster_bytes
-            .filter(|bytes| *bytes <= most)
-            .ok_or_else(|| boot.fault("sectors per cluster, as a shift", 109, CLUSTER_SHIFT_CAP, cluster_shift))?;
+        let cluster_bytes = cluster_bytes.filter(|bytes| *bytes <= most).ok_or_else(|| {
+            boot.fault("sectors per cluster, as a shift", 109, CLUSTER_SHIFT_CAP, cluster_shift)
+        })?;
         if boot.u8(110)? != 1 {
             return Err(boot.fault("number of FATs", 110, 1_u8, boot.u8(110)?));
         }
         let sectors = boot.u64_le(72)?;
         let size_bytes = sectors.checked_mul(sector_bytes);
         let size_bytes =
-            size_bytes.ok_or_else(|| boot.fault("volume length in sectors", 72, u64::MAX / sector_bytes, sectors))?;
+            size_bytes.ok_or_else(|| boot.fault("volume length in sectors", 72, u64::MAX >> 9, sectors))?;
         let (table_sector, table_sectors) = (u64::from(boot.u32_le(80)?), u64::from(boot.u32_le(84)?));
         let (heap_sector, clusters) = (u64::from(boot.u32_le(88)?), boot.u32_le(92)?);
         // OK to saturate from here on: 32-bit numbers of sectors and clusters.
         let table_bytes = table_sectors.saturating_mul(sector_bytes);
         if table_sector < REGION_SECTORS.saturating_mul(2) {
-            return Err(boot.fault("FAT offset in sectors", 80, REGION_SECTORS.saturating_mul(2), table_sector));
+            return Err(boot.fault(
+                "FAT offset in sectors",
+                80,
+                REGION_SECTORS.saturating_mul(2),
+                table_sector,
+            ));
         }
         if heap_sector < table_sector.saturating_add(table_sectors) {
             let least = table_sector.saturating_add(table_sectors);
@@ -159,7 +167,8 @@ fn check_sum(source: &dyn BlockSource, at: u64, sector_bytes: u64) -> Result<(),
     let bytes = read(source, at, covered.saturating_add(4))?;
     let region = Structure::new("exFAT boot region", at, &bytes);
     let covered = usize::try_from(covered).unwrap_or(usize::MAX);
-    let counted = region.slice(0, covered)?.iter().enumerate().filter(|(index, _)| !matches!(index, 106 | 107 | 112));
+    let counted =
+        region.slice(0, covered)?.iter().enumerate().filter(|(index, _)| !matches!(index, 106 | 107 | 112));
     let sum = counted.fold(0_u32, |sum, (_, byte)| sum.rotate_right(1).wrapping_add(u32::from(*byte)));
     let written = region.u32_le(covered)?;
     if sum == written {

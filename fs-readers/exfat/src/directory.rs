@@ -54,7 +54,8 @@ pub(crate) fn label(fs: &ExFatReader) -> Result<Option<Vec<u8>>, FsError> {
             return Err(raw.fault("volume label length", 1, LABEL_UNITS_CAP, units));
         }
         let bytes = raw.slice(2, usize::from(units).saturating_mul(2))?;
-        let units = bytes.chunks_exact(2).map(|pair| pair.first_chunk().map_or(0, |pair| u16::from_le_bytes(*pair)));
+        let units =
+            bytes.chunks_exact(2).map(|pair| pair.first_chunk().map_or(0, |pair| u16::from_le_bytes(*pair)));
         label = Some(wtf8(units)).filter(|label| !label.is_empty());
         Ok(ControlFlow::Break(()))
     })?;
@@ -109,7 +110,12 @@ impl Gathered {
                     self.bytes.extend_from_slice(entry.bytes());
                 }
                 EntryKind::UnknownCritical => {
-                    return Err(entry.fault("entry type", 0, "a known one", Quantity::Hex(entry_type.into())));
+                    return Err(entry.fault(
+                        "entry type",
+                        0,
+                        "a known one",
+                        Quantity::Hex(entry_type.into()),
+                    ));
                 }
                 EntryKind::PassedOver | EntryKind::VolumeLabel => {}
             }
@@ -175,10 +181,17 @@ impl<'a> Pieces<'a> {
     /// Those of the directory that `set` describes; of the root where there is none, whose length its chain says.
     fn of(fs: &'a ExFatReader, set: Option<&EntrySet>) -> Result<Self, FsError> {
         let Some(set) = set else {
-            return Ok(Self::new(fs, fs.boot.root_cluster, false, DIRECTORY_CAP_BYTES.max(fs.boot.cluster_bytes)));
+            return Ok(Self::new(
+                fs,
+                fs.boot.root_cluster,
+                false,
+                DIRECTORY_CAP_BYTES.max(fs.boot.cluster_bytes),
+            ));
         };
         if set.size_bytes > DIRECTORY_CAP_BYTES {
-            return Err(Fault::new("directory size in bytes", set.at, DIRECTORY_CAP_BYTES, set.size_bytes).into());
+            return Err(
+                Fault::new("directory size in bytes", set.at, DIRECTORY_CAP_BYTES, set.size_bytes).into()
+            );
         }
         Ok(Self::new(fs, set.first_cluster, set.no_fat_chain, set.size_bytes))
     }

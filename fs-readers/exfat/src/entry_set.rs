@@ -135,7 +135,8 @@ fn name(set: &Structure<'_>, units: usize) -> Result<Vec<u8>, Fault> {
         return Err(set.fault("name length", ENTRY_LEN.saturating_add(3), bytes.len() / 2, units));
     }
     bytes.truncate(wanted);
-    let units = bytes.chunks_exact(2).map(|pair| pair.first_chunk().map_or(0, |pair| u16::from_le_bytes(*pair)));
+    let units =
+        bytes.chunks_exact(2).map(|pair| pair.first_chunk().map_or(0, |pair| u16::from_le_bytes(*pair)));
     let name = wtf8(units);
     if name.iter().any(|byte| matches!(byte, b'/' | 0)) || matches!(&name[..], b"." | b"..") {
         return Err(set.fault("file name", 0, "no separator, NUL or ..", "one"));
@@ -156,11 +157,13 @@ fn check_sum(set: &Structure<'_>) -> Result<(), Fault> {
 
 /// `None` where no time of the world is said: the offset from UTC is missing, or a field has no meaning.
 fn timestamp(packed: u32, centiseconds: u8, offset: u8) -> Option<Timestamp> {
-    let field = |shift: u32, bits: u32| i64::from(packed.checked_shr(shift).unwrap_or(0) & ((1 << bits) - 1));
-    let (second, minute, hour) = (field(0, 5).checked_mul(2)?, field(5, 6), field(11, 5));
-    let (day, month, year) = (field(16, 5), field(21, 4), field(25, 7).checked_add(1980)?);
+    let (second, minute, hour) = ((packed & 0x1F) << 1, packed >> 5 & 0x3F, packed >> 11 & 0x1F);
+    let (day, month, year) = (packed >> 16 & 0x1F, packed >> 21 & 0x0F, packed >> 25);
+    let [second, minute, hour, day, month, year] = [second, minute, hour, day, month, year].map(i64::from);
+    let year = year.checked_add(1980)?;
     let has_offset = offset & 0x80 != 0;
-    let makes_sense = (1..=31).contains(&day) && (1..=12).contains(&month) && hour < 24 && minute < 60 && second < 60;
+    let makes_sense =
+        (1..=31).contains(&day) && (1..=12).contains(&month) && hour < 24 && minute < 60 && second < 60;
     if !has_offset || !makes_sense || centiseconds > 199 {
         return None;
     }

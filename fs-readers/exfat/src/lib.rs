@@ -20,7 +20,8 @@ use std::sync::Arc;
 use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
 use stillframe_fs::{
-    DirEntry, Extent, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs, prefetch_on,
+    DirEntry, Extent, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs,
+    prefetch_on,
 };
 
 use crate::boot_region::BootSector;
@@ -63,7 +64,13 @@ impl ExFatReader {
             size_bytes: boot.size_bytes,
             dirty: Some(boot.dirty),
             reader: "stillframe-exfat",
-            hidden: vec!["mode", "owner", "links", "time of change", "times of files without an offset from UTC"],
+            hidden: vec![
+                "mode",
+                "owner",
+                "links",
+                "time of change",
+                "times of files without an offset from UTC",
+            ],
             notes: damage.iter().map(|_| "read by the backup boot region").collect(),
         };
         let (claimed, found) = (boot.size_bytes, source.len_bytes());
