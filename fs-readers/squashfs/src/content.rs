@@ -251,7 +251,12 @@ impl<'f> BlockList<'f> {
             let (at, passed) = (self.next_at, self.next);
             self.next = passed.saturating_add(1);
             self.next_at = at.checked_add(len).ok_or_else(|| {
-                Fault::new("end of a block", at, Quantity::Hex(fs.superblock.bytes_used), Quantity::Hex(u64::MAX))
+                Fault::new(
+                    "end of a block",
+                    at,
+                    Quantity::Hex(fs.superblock.bytes_used),
+                    Quantity::Hex(u64::MAX),
+                )
             })?;
             let kept = u64::try_from(self.checkpoints.len()).unwrap_or(u64::MAX);
             if self.next == kept.saturating_mul(CHECKPOINT_BLOCKS) {

@@ -162,7 +162,9 @@ impl Inode {
         self.links = number_of(cursor)?;
         let target_bytes = number_of(cursor)?;
         if target_bytes > TARGET_CAP_BYTES {
-            return Err(Fault::new("symbolic link target in bytes", at, TARGET_CAP_BYTES, target_bytes).into());
+            return Err(
+                Fault::new("symbolic link target in bytes", at, TARGET_CAP_BYTES, target_bytes).into()
+            );
         }
         self.body = Body::Symlink { target: cursor.position(), target_bytes };
         if is_extended {
@@ -191,7 +193,9 @@ impl Inode {
         match &self.body {
             Body::File(file) => file.size_bytes,
             Body::Symlink { target_bytes, .. } => (*target_bytes).into(),
-            Body::Directory { listing_bytes, .. } => u64::from(*listing_bytes).saturating_add(DOTS_BYTES.into()),
+            Body::Directory { listing_bytes, .. } => {
+                u64::from(*listing_bytes).saturating_add(DOTS_BYTES.into())
+            }
             Body::Other => 0,
         }
     }
@@ -222,5 +226,6 @@ fn some(number: u32) -> Option<u32> {
 /// Refuses what lies behind the filesystem's end.
 pub(crate) fn check_inside(what: &'static str, at: u64, len: u64, bytes_used: u64) -> Result<(), Fault> {
     let end = at.checked_add(len).filter(|end| *end <= bytes_used);
-    end.map(|_| ()).ok_or_else(|| Fault::new(what, at, Quantity::Hex(bytes_used), Quantity::Hex(at.saturating_add(len))))
+    end.map(|_| ())
+        .ok_or_else(|| Fault::new(what, at, Quantity::Hex(bytes_used), Quantity::Hex(at.saturating_add(len))))
 }

@@ -27,7 +27,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use stillframe_block::BlockSource;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{
-    DirEntry, Extent, FileContent, FileId, FsDescription, FsError, Metadata, ReadOnlyFs, Timestamp, Xattr, prefetch_on,
+    DirEntry, Extent, FileContent, FileId, FsDescription, FsError, Metadata, ReadOnlyFs, Timestamp, Xattr,
+    prefetch_on,
 };
 
 use crate::content::{Content, Stored};
@@ -71,7 +72,8 @@ impl SquashfsReader {
     pub fn open(source: Arc<dyn BlockSource>) -> Result<Self, FsError> {
         let superblock = Superblock::read(&*source)?;
         let metadata = MetadataBlocks::new(Arc::clone(&source), superblock.compression);
-        let ids = LookupTable::new("number of an owner", superblock.id_table, superblock.ids.into(), ID_BYTES);
+        let ids =
+            LookupTable::new("number of an owner", superblock.id_table, superblock.ids.into(), ID_BYTES);
         let fragments = superblock
             .fragment_table
             .map(|at| LookupTable::new("number of a fragment", at, superblock.fragments, FRAGMENT_BYTES));
@@ -151,7 +153,9 @@ impl ReadOnlyFs for SquashfsReader {
         visit: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
     ) -> Result<(), FsError> {
         match self.inode(directory)?.body {
-            Body::Directory { listing, listing_bytes } => directory::read(self, listing, listing_bytes, visit),
+            Body::Directory { listing, listing_bytes } => {
+                directory::read(self, listing, listing_bytes, visit)
+            }
             _ => Err(FsError::NotADirectory),
         }
     }

@@ -171,7 +171,11 @@ impl Cursor<'_> {
                     self.current = None;
                 }
                 Some(rest) => return Ok(rest),
-                None => return Err(Fault::new("offset into a metadata block", at, len, self.position.offset).into()),
+                None => {
+                    return Err(
+                        Fault::new("offset into a metadata block", at, len, self.position.offset).into()
+                    );
+                }
             }
         }
     }

@@ -48,13 +48,15 @@ impl Superblock {
             return Err(FsError::Unsupported("squashfs of a version other than 4"));
         }
         let compression = Compression::from_number(superblock.u16_le(20)?);
-        let compression = compression.ok_or(FsError::Unsupported("squashfs with LZMA1 or an unknown compressor"))?;
+        let compression =
+            compression.ok_or(FsError::Unsupported("squashfs with LZMA1 or an unknown compressor"))?;
         Ok(Self::parse(&superblock, compression)?)
     }
 
     fn parse(superblock: &Structure<'_>, compression: Compression) -> Result<Self, Fault> {
         let (block_bytes, block_log) = (superblock.u32_le(12)?, superblock.u16_le(22)?);
-        let is_right = BLOCK_LOGS.contains(&block_log) && 1_u32.checked_shl(block_log.into()) == Some(block_bytes);
+        let is_right =
+            BLOCK_LOGS.contains(&block_log) && 1_u32.checked_shl(block_log.into()) == Some(block_bytes);
         if !is_right {
             return Err(superblock.fault("squashfs block size", 12, block_log, block_bytes));
         }

@@ -61,7 +61,8 @@ impl XattrTable {
             } else {
                 let mut reference_bytes = 8;
                 let reference = value(&mut cursor, &mut reference_bytes)?;
-                let reference = reference.try_into().map_err(|_| Fault::new("xattr reference", at, 8_u8, "fewer"))?;
+                let reference =
+                    reference.try_into().map_err(|_| Fault::new("xattr reference", at, 8_u8, "fewer"))?;
                 value(&mut self.cursor(fs, u64::from_le_bytes(reference)), &mut left)?
             };
             xattrs.push(Xattr { name, value });
@@ -77,7 +78,9 @@ impl XattrTable {
 /// Reads a value with its length, and takes that from what is `left`.
 fn value(cursor: &mut Cursor<'_>, left: &mut usize) -> Result<Vec<u8>, FsError> {
     let len = usize::try_from(u32::from_le_bytes(cursor.array()?)).unwrap_or(usize::MAX);
-    *left = left.checked_sub(len).ok_or_else(|| limit("bytes of extended attributes of a file", XATTR_BYTES_AT_MOST))?;
+    *left = left
+        .checked_sub(len)
+        .ok_or_else(|| limit("bytes of extended attributes of a file", XATTR_BYTES_AT_MOST))?;
     cursor.bytes(len)
 }
 
