@@ -60,6 +60,6 @@ pub fn open(kind: FsKind, volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOn
         FsKind::Btrfs => stillframe_btrfs::open(volume),
         FsKind::Ntfs => stillframe_ntfs::open(volume),
         FsKind::Fat => stillframe_fat::open(volume),
-        FsKind::ExFat => Err(FsError::Unsupported("exFAT")),
+        FsKind::ExFat => stillframe_exfat::open(volume),
     }
 }
