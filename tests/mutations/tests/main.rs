@@ -7,6 +7,7 @@
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "the disks are ours")]
 #![allow(clippy::cast_possible_truncation, reason = "lengths of structures")]
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -138,4 +139,27 @@ fn covers_of_an_empty_disk_are_none() {
     let mut bytes = [0; 4];
     disk.read_exact_at(9, &mut bytes).unwrap();
     assert_eq!(bytes, [0, 1, 3, 0]);
+}
+
+/// The images that e2fsprogs repairs and that crashed btrfs-progs.
+#[test]
+fn damaged_images_of_other_projects_are_read_well() {
+    let Some(corpora) = std::env::var_os("STILLFRAME_CORPORA") else {
+        eprintln!("STILLFRAME_CORPORA is unset: damaged images of other projects are not read");
+        return;
+    };
+    let folder = |name: &str| Path::new(&corpora).join("fs").join(name).read_dir().unwrap();
+    let is_image = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == "image");
+    let inside = |path: PathBuf| path.read_dir().into_iter().flatten().map(|entry| entry.unwrap().path());
+    let ext: Vec<_> =
+        folder("e2fsprogs").flat_map(|entry| inside(entry.unwrap().path())).filter(is_image).collect();
+    let is_packed = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "xz" || ending == "gz");
+    let btrfs: Vec<_> =
+        folder("btrfs-progs-fuzz").map(|entry| entry.unwrap().path()).filter(is_packed).collect();
+    assert_eq!((ext.len(), btrfs.len()), (111, 17));
+    let mut program = Command::new(env!("CARGO_BIN_EXE_mutate"));
+    let output = program.args(["--entries", "300", "--files"]).args(ext).args(btrfs).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    eprintln!("{said}");
+    assert!(output.status.success() && said.contains("\n128 mutants of 1 images"), "{said}");
 }
