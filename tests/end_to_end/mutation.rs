@@ -9,7 +9,11 @@
     clippy::print_stderr,
     reason = "a test fails by panicking, and says what it met"
 )]
-#![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, reason = "counts and times of ours")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "counts and times of ours"
+)]
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
