@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use stillframe_block::{BlockSource, Budget, SparseMemorySource};
 use stillframe_fixtures::{golden, golden_names};
 use stillframe_model::{Coverage, CoverageKind, Report, Status};
+use stillframe_mutations::{Depth, Golden};
 
-use crate::checksums;
 use crate::disks::{bytes_at, filesystems, patch, read, scanned, tight_budget, tool};
 use crate::harness::Place;
 
@@ -186,26 +186,28 @@ fn an_extended_chain_that_turns_back_ends() {
     }
 }
 
-/// A superblock's claim of its size made absurd: where it lies, in which unit, and how its checksum is refreshed.
-fn giants() -> Vec<(&'static str, SparseMemorySource)> {
-    let mut ext = golden("whole-disk-ext4");
-    patch(&mut ext, 1024 + 0x04, &u32::MAX.to_le_bytes());
-    checksums::refresh_ext_superblock(&mut ext, 0);
-    let mut giants = vec![("whole-disk-ext4", ext)];
-    for name in ["xfs-v4", "xfs-forms"] {
-        let mut xfs = golden(name);
-        patch(&mut xfs, 8, &(1_u64 << 50).to_be_bytes());
-        checksums::refresh_xfs_superblock(&mut xfs, 0);
-        giants.push((name, xfs));
+/// A golden disk with these changes, the checksums over them made right.
+fn recrafted(name: &'static str, changes: &[(u64, &[u8])]) -> (&'static str, SparseMemorySource) {
+    let covers = Golden::open(name).covers;
+    let mut disk = golden(name);
+    for (at, bytes) in changes {
+        covers.write(&mut disk, *at, bytes, Depth::Metadata);
     }
-    let mut btrfs = golden("btrfs-fsync");
-    let at = checksums::BTRFS_SUPERBLOCK_AT;
-    // `total_bytes`, and the same in the device item.
-    patch(&mut btrfs, at + 0x70, &(1_u64 << 60).to_le_bytes());
-    patch(&mut btrfs, at + 0xc9 + 8, &(1_u64 << 60).to_le_bytes());
-    checksums::refresh_btrfs_superblock(&mut btrfs, 0);
-    giants.push(("btrfs-fsync", btrfs));
-    giants
+    (name, disk)
+}
+
+/// A superblock's claim of its size made absurd: where it lies, and in which unit.
+fn giants() -> Vec<(&'static str, SparseMemorySource)> {
+    let xfs_blocks = (1_u64 << 50).to_be_bytes();
+    let btrfs_bytes = (1_u64 << 60).to_le_bytes();
+    let superblock = 64 << 10;
+    vec![
+        recrafted("whole-disk-ext4", &[(1024 + 0x04, &u32::MAX.to_le_bytes())]),
+        recrafted("xfs-v4", &[(8, &xfs_blocks)]),
+        recrafted("xfs-forms", &[(8, &xfs_blocks)]),
+        // `total_bytes`, and the same in the device item.
+        recrafted("btrfs-fsync", &[(superblock + 0x70, &btrfs_bytes), (superblock + 0xc9 + 8, &btrfs_bytes)]),
+    ]
 }
 
 #[test]

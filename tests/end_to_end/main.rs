@@ -3,7 +3,6 @@
 #![allow(unreachable_pub, reason = "nothing of a test's program is reached from outside")]
 
 mod canary;
-mod checksums;
 mod command_line;
 mod corpora;
 mod crafted;

@@ -1,13 +1,10 @@
-//! The reader of btrfs over changed golden disks; the first byte chooses one.
+//! The reader of btrfs, its log tree, and those on several devices, over changed golden disks.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stillframe_fuzz::{patched, read_all};
-use stillframe_probe::FsKind;
+use stillframe_fuzz::{mutated, only_ours};
 
-const GOLDENS: &[&str] = &["btrfs-fsync", "btrfs-zstd"];
-
-fuzz_target!(|data: &[u8]| {
-    let Some((choice, changes)) = data.split_first() else { return };
-    read_all(FsKind::Btrfs, patched(GOLDENS[usize::from(*choice) % GOLDENS.len()], changes));
-});
+fuzz_target!(
+    init: only_ours(),
+    |data: &[u8]| mutated("btrfs", data)
+);

@@ -1,21 +1,10 @@
-//! The reader of ext over changed golden disks; the first byte chooses one.
+//! The reader of ext2, ext3 and ext4, their journals and fast commits, and extended attributes, over changed golden disks.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stillframe_fuzz::{patched, read_all};
-use stillframe_probe::FsKind;
+use stillframe_fuzz::{mutated, only_ours};
 
-const GOLDENS: &[&str] = &[
-    "ext4-extents",
-    "ext3-dirty",
-    "ext4-journal-csum-v2",
-    "ext4-inline-data",
-    "ext4-htree",
-    "ext4-fast-commit",
-    "ext2-sparse",
-];
-
-fuzz_target!(|data: &[u8]| {
-    let Some((choice, changes)) = data.split_first() else { return };
-    read_all(FsKind::Ext, patched(GOLDENS[usize::from(*choice) % GOLDENS.len()], changes));
-});
+fuzz_target!(
+    init: only_ours(),
+    |data: &[u8]| mutated("ext", data)
+);

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use stillframe_block::MemorySource;
-use stillframe_fuzz::read_all;
+use stillframe_fuzz::read;
 use stillframe_probe::FsKind;
 
 const SECTOR_BYTES: usize = 512;
@@ -23,8 +23,8 @@ fuzz_target!(|data: &[u8]| {
     // A volume is whole sectors long.
     let mut volume = data.to_vec();
     volume.resize(data.len().next_multiple_of(SECTOR_BYTES), 0);
-    read_all(FsKind::Fat, MemorySource(volume.clone()));
+    read(FsKind::Fat, MemorySource(volume.clone()));
     let mut sound = boot_sector(u16::try_from(volume.len() / SECTOR_BYTES + 1).unwrap_or(u16::MAX));
     sound.append(&mut volume);
-    read_all(FsKind::Fat, MemorySource(sound));
+    read(FsKind::Fat, MemorySource(sound));
 });

@@ -1,13 +1,10 @@
-//! The reader of ntfs over changed golden disks; the first byte chooses one.
+//! The reader of NTFS, its streams, and what it compresses, over changed golden disks.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stillframe_fuzz::{patched, read_all};
-use stillframe_probe::FsKind;
+use stillframe_fuzz::{mutated, only_ours};
 
-const GOLDENS: &[&str] = &["ntfs-streams"];
-
-fuzz_target!(|data: &[u8]| {
-    let Some((choice, changes)) = data.split_first() else { return };
-    read_all(FsKind::Ntfs, patched(GOLDENS[usize::from(*choice) % GOLDENS.len()], changes));
-});
+fuzz_target!(
+    init: only_ours(),
+    |data: &[u8]| mutated("ntfs", data)
+);

@@ -1,13 +1,10 @@
-//! The reader of xfs over changed golden disks; the first byte chooses one.
+//! The reader of XFS, and its log on those that were not unmounted, over changed golden disks.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stillframe_fuzz::{patched, read_all};
-use stillframe_probe::FsKind;
+use stillframe_fuzz::{mutated, only_ours};
 
-const GOLDENS: &[&str] = &["xfs-1k", "xfs-dirty", "xfs-forms", "xfs-v4"];
-
-fuzz_target!(|data: &[u8]| {
-    let Some((choice, changes)) = data.split_first() else { return };
-    read_all(FsKind::Xfs, patched(GOLDENS[usize::from(*choice) % GOLDENS.len()], changes));
-});
+fuzz_target!(
+    init: only_ours(),
+    |data: &[u8]| mutated("xfs", data)
+);
