@@ -16,8 +16,8 @@
 )]
 
 // The very code that a scan reads with, without a scan's dependencies, which take long to build.
-#[path = "../../../scanner/src/ahead.rs"]
-mod ahead;
+#[path = "../../../scanner/src/plan.rs"]
+mod plan;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -211,11 +211,13 @@ fn measure(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let read_ahead = ReadAhead::default();
     let hashes = pool.install(|| {
-        let parts = files.chunks(4096).map(|part| {
-            let hint = |file: &FileId| ahead::hint(&mut *fs.open(*file).unwrap());
-            ahead::map(part, true, |files| fs.will_ask(files), hint, |file| hash(&*fs, *file, &read_ahead))
-        });
-        parts.flatten().collect()
+        let reading = plan::Reading {
+            ahead_on: Some(&*fs),
+            id: |file: &FileId| *file,
+            extents: |file: &FileId| plan::extents(&mut *fs.open(*file).unwrap()),
+            work: |file: &FileId| hash(&*fs, *file, &read_ahead),
+        };
+        reading.run(&files)
     });
     let seconds = start.elapsed().as_secs_f64();
     let processor = processor_seconds() - processor;
