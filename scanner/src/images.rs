@@ -7,11 +7,11 @@ use std::sync::Arc;
 use stillframe_block::{BlockSource, Budget};
 use stillframe_detectors::ledger::{error_fault, open_failure};
 use stillframe_fs::{ContentSource, FsError};
-use stillframe_model::{Coverage, CoverageKind, Reason, Status, VolumeFacts};
+use stillframe_model::{Coverage, CoverageKind, PathView, Reason, Status, VolumeFacts};
 use stillframe_probe::{Content, probe};
 
 use crate::journal::{Event, Findings, Journal, Step};
-use crate::layout::Volume;
+use crate::layout::{Volume, format_of};
 use crate::mount::{Mount, MountedImage, Mounts};
 use crate::open::{OpenVolume, open};
 use crate::tree::descend;
@@ -24,7 +24,7 @@ pub(crate) fn open_all(
     opened: &[OpenVolume],
     mounts: &[Mounts],
     before: &Findings,
-    budget: Budget,
+    (budget, view): (Budget, PathView<'_>),
     journal: &Journal<'_>,
     coverage: &mut Vec<Coverage>,
 ) -> Vec<(OpenVolume, Mounts)> {
@@ -52,7 +52,8 @@ pub(crate) fn open_all(
                 let mount = Mount { system: image.system, folder: Vec::new(), at: image.at.clone() };
                 found.push((volume, Mounts::new(vec![mount])));
             }
-            Err(row) => {
+            Err(mut row) => {
+                row.facts.mounted_at = Some(view.show(&image.at));
                 journal(Event::Read { row: &row, entries: 0 });
                 coverage.push(*row);
             }
@@ -74,7 +75,10 @@ fn open_one(
     let source: Arc<dyn BlockSource> = Arc::new(source);
     let found = probe(&*source).map_err(|error| failed(&FsError::Read(error)))?;
     let Content::Filesystem(kind) = found.content else {
-        let reason = Reason::words("an image that holds no filesystem that is read");
+        let reason = match format_of(found.content) {
+            Some(format) => Reason::because("an image of a kind that is not read", format),
+            None => Reason::words("an image that holds nothing that is known"),
+        };
         return Err(Box::new(Coverage::unread(CoverageKind::Filesystem, name, Status::Unsupported, reason)));
     };
     let volume = Volume {

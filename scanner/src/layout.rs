@@ -316,7 +316,7 @@ fn judge_gap(row: &mut Coverage, found: &Probe, gap: &Range<u64>, table: &Partit
     }
 }
 
-fn format_of(content: Content) -> Option<&'static str> {
+pub(crate) fn format_of(content: Content) -> Option<&'static str> {
     match content {
         Content::Filesystem(kind) => Some(kind.name()),
         Content::Encrypted(kind) => Some(kind.name()),

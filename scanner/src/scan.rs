@@ -97,7 +97,8 @@ pub fn scan_on(
             found
         }
     };
-    let images = images::open_all(&opened, &mounts, &before, options.budget, journal, &mut coverage);
+    let how = (options.budget, options.view());
+    let images = images::open_all(&opened, &mounts, &before, how, journal, &mut coverage);
     let mut facts = before.facts;
     let mut entries = before.entries;
     coverage.extend(before.coverage);
@@ -179,7 +180,8 @@ pub fn survey_on(disks: &[Disk], budget: Budget, before: Findings, journal: &Jou
     coverage.extend(before.coverage.iter().cloned());
     let opened = open_all(volumes, budget, journal, &mut coverage);
     let mounts = mounts(&opened, disks, &Matcher::default(), journal);
-    let images = images::open_all(&opened, &mounts, &before, budget, journal, &mut coverage);
+    let images =
+        images::open_all(&opened, &mounts, &before, (budget, PathView::Plain), journal, &mut coverage);
     let all = images.iter().map(|(volume, mounts)| (volume, mounts)).chain(opened.iter().zip(&mounts));
     for (volume, mounts) in all {
         journal(Event::Step(Step::Read(&volume.volume.name)));

@@ -94,7 +94,7 @@ fn an_image_in_a_file_is_a_volume_on_its_volume_and_a_broken_one_is_told() {
             [
                 row("disk0", "/", "scanned"),
                 row("disk0/image1", "/srv/data", "scanned"),
-                row("disk0/image2", "-", "unsupported"),
+                row("disk0/image2", "/srv/noise", "unsupported"),
             ]
         );
         // What lies on it has its place on the machine, which is not where a system keeps its packages.
@@ -105,4 +105,28 @@ fn an_image_in_a_file_is_a_volume_on_its_volume_and_a_broken_one_is_told() {
         assert_eq!(image["entries"], 8, "{image}");
         assert_eq!(output.status.code(), Some(2), "an image could not be read");
     }
+}
+
+#[test]
+fn a_snap_is_mounted_where_its_unit_says() {
+    let place = Place::new();
+    let root = place.path("root");
+    write(&root, "etc/os-release", "ID=ubuntu\nVERSION_ID=\"24.04\"\n");
+    let unit = "[Unit]\nDescription=Mount unit for core\n[Mount]\nWhat=/var/lib/snapd/snaps/core_7.snap\n\
+        Where=/snap/core/7\nType=squashfs\nOptions=nodev,ro,x-gdu.hide\n";
+    write(&root, "etc/systemd/system/snap-core-7.mount", unit);
+    let wants = root.join("etc/systemd/system/multi-user.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    symlink("/etc/systemd/system/snap-core-7.mount", wants.join("snap-core-7.mount")).unwrap();
+    fs::create_dir_all(root.join("var/lib/snapd/snaps")).unwrap();
+    fs::rename(place.golden("squashfs-snap"), root.join("var/lib/snapd/snaps/core_7.snap")).unwrap();
+    let root = image(&place, &root, "root.img");
+    let (report, _) = place.scan(&root);
+    let row =
+        report["coverage"].as_array().unwrap().iter().find(|row| row["name"] == "disk0/image1").unwrap();
+    let expected = stillframe_fixtures::expected("squashfs-snap").len();
+    assert_eq!(row["mounted_at"], "/snap/core/7", "{row}");
+    assert_eq!(row["format"], "squashfs", "{row}");
+    assert_eq!(row["status"], "scanned", "{row}");
+    assert_eq!(row["entries"], expected, "{row}");
 }
