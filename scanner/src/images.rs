@@ -16,8 +16,8 @@ use crate::mount::{Mount, MountedImage, Mounts};
 use crate::open::{OpenVolume, open};
 use crate::tree::descend;
 
-/// Images of one volume.
-const MAX_IMAGES: usize = 64;
+/// Images of one machine. What is beyond has one row.
+const MAX_IMAGES: usize = 256;
 
 /// Opens the images in the files of `opened`, which are mounted as `mounts` says; those that cannot be opened get their row.
 pub(crate) fn open_all(
@@ -30,10 +30,15 @@ pub(crate) fn open_all(
 ) -> Vec<(OpenVolume, Mounts)> {
     let mut images = Vec::new();
     for (beneath, mounts) in opened.iter().zip(mounts) {
-        for (number, image) in (1_usize..).zip(mounts.images.iter().take(MAX_IMAGES)) {
+        for (number, image) in (1_usize..).zip(&mounts.images) {
             images.push((format!("{}/image{number}", beneath.volume.name), beneath, image));
         }
     }
+    if let Some((name, ..)) = images.get(MAX_IMAGES) {
+        let reason = Reason::words("more images are mounted than are read: this one, and those behind it");
+        coverage.push(Coverage::unread(CoverageKind::Filesystem, &**name, Status::Partial, reason));
+    }
+    images.truncate(MAX_IMAGES);
     images.retain(|(name, ..)| !before.is_ended(name));
     if images.is_empty() {
         return Vec::new();

@@ -50,7 +50,9 @@ impl BlockSource for ContentSource {
         self.read(offset, buffer).map_err(|error| match error {
             FsError::Read(error) => error,
             // Damage of the filesystem beneath is to the one above what a bad sector is.
-            other => ReadError::Io { offset, len: buffer.len(), source: Arc::new(std::io::Error::other(other)) },
+            other => {
+                ReadError::Io { offset, len: buffer.len(), source: Arc::new(std::io::Error::other(other)) }
+            }
         })
     }
 

@@ -115,6 +115,19 @@ pub(crate) fn tell(what: &str, confined: &Confined) -> bool {
             say(confined, &Message::Met { volumes: vec![row], coverage: Vec::new() });
             say(confined, &Message::Done(Done::Report(Box::new(report()))));
         }
+        "images for ever" | "image on nothing" | "no image" => {
+            let row = |name| Coverage::scanned(CoverageKind::Filesystem, name);
+            say(confined, &Message::Met { volumes: vec![row("disk0/p1")], coverage: Vec::new() });
+            let name = match what {
+                "images for ever" => "disk0/p1/image1",
+                "image on nothing" => "disk0/p9/image1",
+                _ => "disk0/p1/imagex",
+            };
+            loop {
+                say(confined, &Message::Images(vec![row(name)]));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
         "volume of another step" => {
             let row = |name| Coverage::scanned(CoverageKind::Filesystem, name);
             let volumes = vec![row("disk0/p1"), row("disk0/p15")];

@@ -151,6 +151,13 @@ fn who_looks_for_mounts_for_ever_is_ended() {
 }
 
 #[test]
+fn images_lie_on_volumes_and_are_told_once() {
+    lie_of_volumes("images for ever", "it did the same thing twice");
+    lie_of_volumes("image on nothing", "it named a volume that it had not met");
+    lie_of_volumes("no image", "it named a volume that it had not met");
+}
+
+#[test]
 fn volumes_that_were_met_must_be_read() {
     lie_of_volumes("unread volume", "it did not read all that it met");
 }
