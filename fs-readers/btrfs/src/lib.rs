@@ -26,6 +26,7 @@ mod node;
 mod nodes;
 mod parity;
 mod store;
+mod subvolume_path;
 mod subvolumes;
 mod superblock;
 mod tree;
@@ -226,6 +227,14 @@ impl ReadOnlyFs for BtrfsFs {
 
     fn default_root(&self) -> FileId {
         FileId { tree: self.default_subvolume, number: ROOT_DIRECTORY }
+    }
+
+    fn subvolume_path(&self, number: u64) -> Result<Option<Vec<u8>>, FsError> {
+        match subvolume_path::path(&self.store, &self.subvolumes, number) {
+            Ok(path) => Ok(Some(path)),
+            Err(FsError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn prefetch(&self, extents: &[Extent]) {

@@ -203,6 +203,15 @@ pub trait ReadOnlyFs: Send + Sync {
         self.root()
     }
 
+    /// Where the subvolume with this number lies, from [`Self::root`]: `/@/.snapshots/1/snapshot`, empty for the root itself;
+    /// `None` where there is no such subvolume. A file's subvolume is its [`FileId::tree`].
+    ///
+    /// # Errors
+    /// [`FsError`] where what leads to it is damaged.
+    fn subvolume_path(&self, _number: u64) -> Result<Option<Vec<u8>>, FsError> {
+        Ok(None)
+    }
+
     /// Calls `visit` for each entry of the directory until it breaks or the entries end.
     ///
     /// # Errors

@@ -182,16 +182,16 @@ fn folder_of(fs: &dyn ReadOnlyFs, subvolume: &Subvolume) -> Option<Vec<u8>> {
     match subvolume {
         Subvolume::Path(path) => Some(path.clone()),
         Subvolume::Default => Some(default_folder(fs).0),
-        Subvolume::Number(number) => {
-            let folders = candidates(fs).into_iter();
-            folders.filter(|(_, id)| id.tree == *number).map(|(path, _)| path).next()
-        }
+        Subvolume::Number(number) => fs.subvolume_path(*number).ok().flatten(),
     }
 }
 
 /// What is mounted where nothing is said.
 fn default_folder(fs: &dyn ReadOnlyFs) -> (Vec<u8>, FileId) {
-    (Vec::new(), fs.root())
+    let id = fs.default_root();
+    // Where the path cannot be told, the top is shown: what is below has its place there.
+    let path = if id == fs.root() { None } else { fs.subvolume_path(id.tree).ok().flatten() };
+    path.map_or_else(|| (Vec::new(), fs.root()), |path| (path, id))
 }
 
 /// Tells each filesystem of the system which of its paths other mounts lie over.
@@ -253,10 +253,13 @@ fn note(
     }
 }
 
-/// The folders that may be a system's root: the filesystem's own, and on btrfs those directly in it, which are usually
-/// subvolumes.
+/// The folders that may be a system's root: what is mounted where nothing is said, the filesystem's own, and on btrfs those
+/// directly in it, which are usually subvolumes.
 fn candidates(fs: &dyn ReadOnlyFs) -> Vec<(Vec<u8>, FileId)> {
-    let mut folders = vec![(Vec::new(), fs.root())];
+    let mut folders = vec![default_folder(fs)];
+    if fs.default_root() != fs.root() {
+        folders.push((Vec::new(), fs.root()));
+    }
     if fs.description().kind == "btrfs" {
         // A damaged root shows in the walk.
         let _ = fs.read_dir(fs.root(), &mut |entry| {
