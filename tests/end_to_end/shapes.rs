@@ -75,6 +75,14 @@ fn rows(name: &str) -> Vec<&'static str> {
             "package_database rpm /usr/lib/sysimage/rpm/rpmdb.sqlite in disk0/p4 scanned",
             SCANNED,
         ],
+        // The default subvolume is the root; its database was synced, and not yet committed.
+        "suse-shape" => vec![
+            "disk disk0 scanned",
+            "filesystem disk0 scanned",
+            "operating_system openSUSE Leap 15.6 scanned",
+            "package_database rpm /usr/lib/sysimage/rpm/rpmdb.sqlite in disk0 scanned",
+            SCANNED,
+        ],
         "windows-shape" => vec![
             "disk disk0 scanned",
             "partition disk0/p1 scanned",
@@ -190,6 +198,7 @@ fn machine(name: &str) -> Value {
             "x86_64",
             [{"package": "kernel-core", "version": "5.14.0-427.13.1.el9_4"}]
         ]),
+        "suse-shape" => json!(["opensuse-leap", "15.6", null, "suse-fixture", "x86_64", []]),
         _ => panic!("{name} is no machine"),
     }
 }
@@ -201,6 +210,7 @@ fn vendor(name: &str) -> [&'static str; 3] {
         "ubuntu-shape" => ["deb", "ubuntu", "ubuntu-24.04"],
         "amazon-shape" => ["rpm", "amzn", "amzn-2023"],
         "rhel-shape" => ["rpm", "redhat", "rhel-9.4"],
+        "suse-shape" => ["rpm", "opensuse", "opensuse-leap-15.6"],
         _ => panic!("{name} is no machine"),
     }
 }
@@ -208,7 +218,7 @@ fn vendor(name: &str) -> [&'static str; 3] {
 #[test]
 fn a_machine_is_described_as_its_own_tools_describe_it() {
     let names: Vec<_> = golden_names().into_iter().filter(|name| has_packages(name)).collect();
-    assert_eq!(names, ["amazon-shape", "debian-gpt-ext4", "rhel-shape", "ubuntu-shape"]);
+    assert_eq!(names, ["amazon-shape", "debian-gpt-ext4", "rhel-shape", "suse-shape", "ubuntu-shape"]);
     for name in names {
         let place = Place::new();
         let (report, code) = place.scan(&place.golden(&name));
@@ -271,6 +281,14 @@ fn filesystems_are_laid_into_one_tree() {
             assert_eq!(row["mounted_at"], *at, "{name} {partition}");
         }
     }
+    // A default subvolume four folders down is the root: paths begin there.
+    let place = Place::new();
+    let (report, _) = place.scan(&place.golden("suse-shape"));
+    assert_eq!(row(&report, "filesystem", "disk0")["mounted_at"], "/");
+    let package = report["packages"].as_array().unwrap().first().unwrap();
+    let found = &package["found_in"].as_array().unwrap().first().unwrap();
+    assert_eq!(found["path"], "/usr/lib/sysimage/rpm/rpmdb.sqlite");
+    assert_eq!(found["volume_path"], "/@/.snapshots/1/snapshot/usr/lib/sysimage/rpm/rpmdb.sqlite");
 }
 
 #[test]
