@@ -41,6 +41,7 @@ tests='
   gzip            gzip
   bzip2           bzip2
   zstd            zstd
+  eatmydata       eatmydata
   python3         python3
   python3-venv    python3-venv
 '

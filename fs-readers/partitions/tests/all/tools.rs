@@ -29,10 +29,12 @@ impl Images {
     }
 }
 
+/// `eatmydata` takes `sync(2)` from the tools, which waits for every disk of the machine: for good, where one hangs.
 fn command(tool: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(tool);
+    let mut command = Command::new("eatmydata");
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     command
+        .arg(tool)
         .args(arguments)
         .env("PATH", path)
         .stdin(Stdio::piped())
