@@ -219,6 +219,8 @@ pub(crate) fn attributes(record: &Structure<'_>) -> Result<(Vec<Attribute>, Opti
 #[derive(Debug)]
 pub(crate) struct ListEntry {
     pub(crate) kind: Kind,
+    /// UTF-16LE.
+    pub(crate) name: Vec<u8>,
     pub(crate) instance: u16,
     pub(crate) lowest_vcn: u64,
     /// The record that has the attribute.
@@ -248,8 +250,10 @@ pub(crate) fn list(volume: &Volume, list: &Attribute) -> Result<Vec<ListEntry>, 
         let entry = all.part("attribute list entry", offset, len)?;
         let kind = Kind(entry.u32_le(0x00)?);
         if kind.is_read() {
+            let name_len = usize::from(entry.u8(0x06)?).saturating_mul(2);
             entries.push(ListEntry {
                 kind,
+                name: entry.slice(usize::from(entry.u8(0x07)?), name_len)?.to_vec(),
                 instance: entry.u16_le(0x18)?,
                 lowest_vcn: entry.u64_le(0x08)?,
                 reference: entry.u64_le(0x10)?,

@@ -27,6 +27,14 @@ mod bits;
 mod boot;
 mod content;
 mod descriptor;
+#[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "test code over input it knows"
+)]
+mod hostile;
 mod huffman;
 mod index;
 mod logfile;
@@ -106,7 +114,7 @@ impl NtfsReader {
         Ok(Self { volume, description, root: FileId::new(root.reference), faults, secure: Secure::default() })
     }
 
-    fn load(&self, file: FileId, scope: Scope) -> Result<FileRecord, FsError> {
+    fn load(&self, file: FileId, scope: Scope<'_>) -> Result<FileRecord, FsError> {
         if file.tree != 0 {
             return Err(FsError::NotFound);
         }
@@ -288,7 +296,7 @@ impl ReadOnlyFs for NtfsReader {
     }
 
     fn open_stream(&self, file: FileId, name: &[u8]) -> Result<Box<dyn FileContent + '_>, FsError> {
-        let record = self.load(file, Scope::Whole)?;
+        let record = self.load(file, Scope::Stream(name))?;
         let data = Kind::DATA;
         let reparse = ReparsePoint::of(&self.volume, &record)?;
         let named = record.all(data).filter(|data| !data.name.is_empty());

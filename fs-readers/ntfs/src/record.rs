@@ -6,6 +6,7 @@ use stillframe_bytes::Fault;
 use stillframe_fs::FsError;
 
 use crate::attribute::{self, Attribute, Kind, ListEntry, Stream};
+use crate::names::wtf8;
 use crate::volume::Volume;
 
 /// $DATA of a file's main content, and other attributes that have no name.
@@ -34,11 +35,23 @@ const fn sequence_number(reference: u64) -> u64 {
 
 /// How much of a file that is spread over several records is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum Scope<'n> {
     /// The first extent of every attribute: enough for sizes and flags.
     Headers,
     /// All extents.
     Whole,
+    /// All extents, but of $DATA only those of the stream with this name (WTF-8): a file may have thousands of streams.
+    Stream(&'n [u8]),
+}
+
+impl Scope<'_> {
+    fn wants(self, entry: &ListEntry) -> bool {
+        match self {
+            Self::Headers => entry.lowest_vcn == 0,
+            Self::Whole => true,
+            Self::Stream(name) => entry.kind != Kind::DATA || wtf8(&entry.name) == name,
+        }
+    }
 }
 
 /// A file: its base record and what its attribute list adds.
@@ -60,7 +73,7 @@ impl FileRecord {
     ///
     /// # Errors
     /// [`FsError::NotFound`] where the record is free or another file's.
-    pub(crate) fn load(volume: &Volume, reference: u64, scope: Scope) -> Result<Self, FsError> {
+    pub(crate) fn load(volume: &Volume, reference: u64, scope: Scope<'_>) -> Result<Self, FsError> {
         let number = record_number(reference);
         let (mut record, list) = load_record(volume, number)?;
         let sequence = sequence_number(reference);
@@ -149,10 +162,10 @@ pub(crate) fn find_mft(volume: &mut Volume) -> Result<(), FsError> {
 }
 
 /// The entries that other records than `base` hold, by record.
-fn by_record(list: Vec<ListEntry>, base: u64, scope: Scope) -> BTreeMap<u64, Vec<ListEntry>> {
+fn by_record(list: Vec<ListEntry>, base: u64, scope: Scope<'_>) -> BTreeMap<u64, Vec<ListEntry>> {
     let mut records: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let elsewhere = list.into_iter().filter(|entry| entry.record_number() != base);
-    for entry in elsewhere.filter(|entry| scope == Scope::Whole || entry.lowest_vcn == 0) {
+    for entry in elsewhere.filter(|entry| scope.wants(entry)) {
         records.entry(entry.reference).or_default().push(entry);
     }
     records

@@ -29,6 +29,8 @@ const PROVIDER_FILE: u32 = 2;
 const SHORT_ENTRIES_UP_TO: u64 = u32::MAX as u64;
 /// How much of the chunk table is held.
 const TABLE_PIECE_LEN: usize = 4096;
+/// How much of the compressed stream one read takes, where several chunks are wanted.
+const WINDOW_BYTES: u64 = 128 << 10;
 
 /// Whether this is the stream that Windows hides of a file behind the filter.
 pub(crate) fn hides(point: Option<&ReparsePoint>, stream_name: &[u8]) -> bool {
@@ -66,7 +68,8 @@ pub(crate) fn open<'v>(
         table: ChunkTable { chunks, entry_bytes, table_bytes, chunks_bytes, piece: Vec::new(), first: 0 },
         decoder,
         held: None,
-        input: Vec::new(),
+        window: Vec::new(),
+        window_at: 0,
         chunk: Vec::new(),
     })
 }
@@ -111,7 +114,9 @@ pub(crate) struct WofContent<'v> {
     decoder: Decoder,
     /// The number of the chunk that `chunk` holds.
     held: Option<u64>,
-    input: Vec<u8>,
+    /// Some bytes of the compressed stream, from `window_at` on.
+    window: Vec<u8>,
+    window_at: u64,
     chunk: Vec<u8>,
 }
 
@@ -171,8 +176,8 @@ impl ChunkTable {
 }
 
 impl WofContent<'_> {
-    /// Makes `chunk` hold chunk `number`.
-    fn load(&mut self, number: u64) -> Result<(), FsError> {
+    /// Makes `chunk` hold chunk `number`, where those up to `last` will be wanted next.
+    fn load(&mut self, number: u64, last: u64) -> Result<(), FsError> {
         if self.held == Some(number) {
             return Ok(());
         }
@@ -185,26 +190,56 @@ impl WofContent<'_> {
         if input_bytes > output_bytes {
             return Err(Fault::new("WOF chunk", self.at, output_bytes, input_bytes).into());
         }
-        // At most 32 KiB, as the line above says.
-        let is_stored = input_bytes == output_bytes;
-        let into = if is_stored { &mut self.chunk } else { &mut self.input };
-        into.clear();
-        into.resize(usize::try_from(input_bytes).unwrap_or(0), 0);
-        if read_full(&mut self.compressed, range.start, into)? != into.len() {
-            return Err(Fault::new("WOF chunk", self.at, range.end, "a shorter stream").into());
-        }
-        if !is_stored {
-            let at = self.compressed.position(range.start).unwrap_or(self.at);
-            let output_len = usize::try_from(output_bytes).unwrap_or(0);
-            match &mut self.decoder {
-                Decoder::Xpress(code) => {
-                    xpress::decompress(code, at, &self.input, output_len, &mut self.chunk)?;
-                }
-                Decoder::Lzx(lzx) => lzx.decompress(at, &self.input, output_len, &mut self.chunk)?,
+        self.fetch(number, &range, last)?;
+        let within = usize::try_from(range.start.saturating_sub(self.window_at)).unwrap_or(usize::MAX);
+        let window = Structure::new("WOF chunk", self.at, &self.window);
+        let input = window.slice(within, usize::try_from(input_bytes).unwrap_or(usize::MAX))?;
+        let output_len = usize::try_from(output_bytes).unwrap_or(0);
+        let at = self.compressed.position(range.start).unwrap_or(self.at);
+        match &mut self.decoder {
+            _ if input_bytes == output_bytes => {
+                self.chunk.clear();
+                self.chunk.extend_from_slice(input);
             }
+            Decoder::Xpress(code) => xpress::decompress(code, at, input, output_len, &mut self.chunk)?,
+            Decoder::Lzx(lzx) => lzx.decompress(at, input, output_len, &mut self.chunk)?,
         }
         self.held = Some(number);
         Ok(())
+    }
+
+    /// Makes `window` hold `range`, the bytes of chunk `number`, and those of as many chunks up to `last` as fit.
+    fn fetch(&mut self, number: u64, range: &Range<u64>, last: u64) -> Result<(), FsError> {
+        let window_end = self.window_at.saturating_add(u64::try_from(self.window.len()).unwrap_or(0));
+        if self.window_at <= range.start && range.end <= window_end {
+            return Ok(());
+        }
+        // Whole chunks, so that no byte is read twice. Where the table is damaged further on, those before are read all
+        // the same.
+        let most = range.start.saturating_add(WINDOW_BYTES);
+        let mut whole = range.end;
+        for next in number.saturating_add(1)..=last {
+            match self.table.chunk(&mut self.compressed, self.at, next) {
+                Ok(next) if next.start == whole && next.end <= most => whole = next.end,
+                _ => break,
+            }
+        }
+        let mut read = Ok(());
+        for end in [whole, range.end] {
+            self.window.clear();
+            self.window.resize(usize::try_from(end.saturating_sub(range.start)).unwrap_or(0), 0);
+            self.window_at = range.start;
+            read = match read_full(&mut self.compressed, range.start, &mut self.window) {
+                Ok(len) if len == self.window.len() => return Ok(()),
+                Ok(_) => Err(Fault::new("WOF chunk", self.at, end, "a shorter stream").into()),
+                Err(error) => Err(error),
+            };
+            self.window.clear();
+            if read.as_ref().is_err_and(FsError::is_final) {
+                break;
+            }
+        }
+        read
     }
 }
 
@@ -218,9 +253,11 @@ impl FileContent for WofContent<'_> {
         let len = left.min(buffer.len());
         let mut rest = buffer.get_mut(..len).unwrap_or_default();
         let mut at = offset;
+        let end = offset.saturating_add(u64::try_from(len).unwrap_or(0));
+        let last = end.saturating_sub(1).checked_div(self.chunk_bytes).unwrap_or(0);
         while !rest.is_empty() {
             let number = at.checked_div(self.chunk_bytes).unwrap_or(0);
-            self.load(number)?;
+            self.load(number, last)?;
             let within = at.saturating_sub(number.saturating_mul(self.chunk_bytes));
             let bytes =
                 usize::try_from(within).ok().and_then(|within| self.chunk.get(within..)).unwrap_or_default();

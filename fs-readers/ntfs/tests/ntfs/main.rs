@@ -13,6 +13,7 @@
 
 mod corpora;
 mod damaged;
+mod hints;
 mod made;
 mod metadata;
 mod mutation;
