@@ -85,6 +85,14 @@ impl Transaction {
         })
     }
 
+    /// Items of one region each.
+    #[cfg(test)]
+    pub(super) fn of_items(items: &[Vec<u8>]) -> Self {
+        let mut transaction = Self { header_bytes: HEADER_BYTES, ..Self::default() };
+        items.iter().for_each(|item| transaction.add(&Structure::new("test", 0, item)).unwrap());
+        transaction
+    }
+
     /// Adds a region, or the transaction's own header where it has none yet.
     fn add(&mut self, content: &Structure<'_>) -> Result<(), Fault> {
         if content.is_empty() {
