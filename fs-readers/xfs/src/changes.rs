@@ -396,12 +396,8 @@ impl Changes {
         buffer: &mut [u8],
     ) -> Result<(), ReadError> {
         let end = offset.saturating_add(to_u64(buffer.len()));
-        let mut units: Vec<u32> = Vec::new();
-        for (_, chunk) in self.chunks.range(offset / CHUNK..end.div_ceil(CHUNK)) {
-            if !units.contains(&chunk.unit) {
-                units.push(chunk.unit);
-            }
-        }
+        let chunks = self.chunks.range(offset / CHUNK..end.div_ceil(CHUNK));
+        let units: BTreeSet<u32> = chunks.map(|(_, chunk)| chunk.unit).collect();
         for number in units {
             self.patch_unit(source, number, offset, buffer)?;
         }

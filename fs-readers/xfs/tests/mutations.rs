@@ -126,10 +126,11 @@ fn peak_kibibytes() -> u64 {
 fn damaged_logs_end() {
     let mut state = 0x5eed_0002_u64;
     let (mut opened, mut refused, mut failed) = (0, 0, 0);
-    for name in ["xfs-log-4k", "xfs-log-wrapped", "xfs-log-v4", "xfs-log-v1", "xfs-dirty"] {
+    for name in ["xfs-log-4k", "xfs-log-wrapped", "xfs-log-v4", "xfs-log-v1", "xfs-log-intents", "xfs-dirty"]
+    {
         let disk = golden(name);
         let records = records(&disk);
-        assert!(records.len() > 10, "{name}: {} records", records.len());
+        assert!(records.len() > 1, "{name}: {} records", records.len());
         for mutation in 0..60 {
             let mut damaged = disk.clone();
             for _ in 0..=mutation % 5 * 2 {

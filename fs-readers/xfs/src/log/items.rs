@@ -29,6 +29,9 @@ const BUFFER_CANCELLED: u16 = 1 << 1;
 const BUFFER_TYPE_SHIFT: u32 = 11;
 const BUFFER_TYPE_INODES: u16 = 8;
 
+/// The longest buffer that is logged piece by piece: a directory block, or inodes.
+const MAX_BUFFER_BYTES: u64 = 64 * 1024;
+
 /// `me_flags`.
 const MAPPING_TYPE: u32 = 0xff;
 const MAPPING_ADD: u32 = 1;
@@ -124,6 +127,9 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         let (start, len) = buffer_place(&header)?;
+        if len > MAX_BUFFER_BYTES {
+            return Err(header.fault("log buffer length", 6, MAX_BUFFER_BYTES, len).into());
+        }
         let order = if self.superblock.has_checksums { lsn } else { 0 };
         let Some(unit) = self.changes.unit(start, len, order)? else {
             return Ok(());

@@ -233,8 +233,11 @@ mod tests {
         [&kind.to_le_bytes(), &regions.to_le_bytes(), rest].concat()
     }
 
-    /// Sequence number, and kind and regions of each item, of what the records commit.
-    fn committed(records: &[Vec<Vec<u8>>]) -> Vec<(u64, Vec<(u16, Vec<Vec<u8>>)>)> {
+    /// Kind and regions.
+    type ShownItem = (u16, Vec<Vec<u8>>);
+
+    /// Sequence number and items of what the records commit.
+    fn committed(records: &[Vec<Vec<u8>>]) -> Vec<(u64, Vec<ShownItem>)> {
         let mut committed = Vec::new();
         let mut open = Open::default();
         for (lsn, operations) in (1..).zip(records) {
