@@ -53,6 +53,9 @@ recipes="$tests"'
   mount           mount
   perl            perl
   setfattr        attr
+  setfacl         acl
+  setcap          libcap2-bin
+  linux.uml       user-mode-linux
   openssl         openssl
 '
 

@@ -21,7 +21,11 @@ pub(crate) const CHUNK_BYTES: usize = 128;
 const CHUNK: u64 = 128;
 /// 256 MiB of changed metadata: as much as the largest log can hold.
 const MAX_CHUNKS: usize = 2 << 20;
-const MAX_INODES: usize = 1 << 20;
+/// 512 MiB of inodes.
+const MAX_INODE_CHANGE_BYTES: usize = 512 << 20;
+/// Runs of new inodes.
+const MAX_NEW_INODES: usize = 1 << 20;
+const MAX_INODE_BYTES: usize = 2048;
 /// As far into a block as a sequence number lies: the superblock's.
 const HEADER_BYTES: usize = 256;
 const INODE_CRC_OFFSET: usize = 100;
@@ -35,8 +39,35 @@ pub(crate) struct Piece {
     /// Its transaction's sequence number, or what version 2 inodes have in place of one.
     pub(crate) order: u64,
     /// Which came later: a fork may lie where another lay before.
-    pub(crate) place: u64,
-    pub(crate) parts: Vec<(usize, Vec<u8>)>,
+    place: u64,
+    /// Each part as its place in the inode, its length, and itself: a log may change very many inodes.
+    bytes: Box<[u8]>,
+}
+
+impl Piece {
+    /// Parts of an inode, by their place in it; `None` where one ends past the longest inode.
+    pub(crate) fn new(order: u64, parts: &[(usize, &[u8])]) -> Option<Self> {
+        let mut bytes = Vec::with_capacity(parts.iter().map(|(_, part)| part.len().saturating_add(4)).sum());
+        for (start, part) in parts {
+            start.checked_add(part.len()).filter(|end| *end <= MAX_INODE_BYTES)?;
+            bytes.extend(u16::try_from(*start).ok()?.to_le_bytes());
+            bytes.extend(u16::try_from(part.len()).ok()?.to_le_bytes());
+            bytes.extend_from_slice(part);
+        }
+        Some(Self { order, place: 0, bytes: bytes.into() })
+    }
+
+    /// The parts, by their place in the inode.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut rest = &*self.bytes;
+        std::iter::from_fn(move || {
+            let (start, after) = rest.split_first_chunk::<2>()?;
+            let (len, after) = after.split_first_chunk::<2>()?;
+            let (part, after) = after.split_at_checked(u16::from_le_bytes(*len).into())?;
+            rest = after;
+            Some((u16::from_le_bytes(*start).into(), part))
+        })
+    }
 }
 
 /// The newest that the log says of an inode.
@@ -50,6 +81,12 @@ pub(crate) struct InodeChange {
 }
 
 impl InodeChange {
+    /// What it takes in memory.
+    fn held_bytes(&self) -> usize {
+        let pieces = [Some(&self.core), self.data.as_ref(), self.attributes.as_ref()].into_iter().flatten();
+        pieces.map(|piece| piece.bytes.len()).fold(size_of::<Self>(), usize::saturating_add)
+    }
+
     /// What is known, the oldest first.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &Piece> {
         let mut pieces = [Some(&self.core), self.data.as_ref(), self.attributes.as_ref()];
@@ -105,6 +142,8 @@ pub(crate) struct Changes {
     unfinished_exchanges: BTreeSet<u64>,
     unfinished_attributes: BTreeSet<u64>,
     inode_items: u64,
+    /// By `inodes`.
+    held_bytes: usize,
 }
 
 // ---- taking in what the log says -----------------------------------------------------------------------------------
@@ -127,6 +166,7 @@ impl Changes {
             unfinished_exchanges: BTreeSet::new(),
             unfinished_attributes: BTreeSet::new(),
             inode_items: 0,
+            held_bytes: 0,
         }
     }
 
@@ -205,9 +245,7 @@ impl Changes {
             .filter(|(_, inode)| inode.cluster == (start, len))
             .map(|(at, _)| *at)
             .collect();
-        for at in inodes {
-            self.inodes.remove(&at);
-        }
+        inodes.into_iter().for_each(|at| self.forget_inode(at));
         self.cut_new_inodes(start, end);
     }
 
@@ -232,7 +270,7 @@ impl Changes {
 
     /// Inodes that are new and free.
     pub(crate) fn insert_new_inodes(&mut self, start: u64, len: u64) -> Result<(), FsError> {
-        if self.new_inodes.len() >= MAX_INODES {
+        if self.new_inodes.len() >= MAX_NEW_INODES {
             return Err(too_much());
         }
         let end = start.saturating_add(len);
@@ -247,9 +285,12 @@ impl Changes {
         let from = start.saturating_sub(self.inode_bytes.saturating_sub(1));
         let inodes: Vec<u64> =
             self.inodes.range(from..start.saturating_add(len)).map(|(at, _)| *at).collect();
-        for at in inodes {
-            self.inodes.remove(&at);
-        }
+        inodes.into_iter().for_each(|at| self.forget_inode(at));
+    }
+
+    fn forget_inode(&mut self, at: u64) {
+        let held_bytes = self.inodes.remove(&at).map_or(0, |change| change.held_bytes());
+        self.held_bytes = self.held_bytes.saturating_sub(held_bytes);
     }
 
     /// What is newest of an inode stands over what was known.
@@ -259,8 +300,10 @@ impl Changes {
         mut change: InodeChange,
         flush_count: u16,
     ) -> Result<(), FsError> {
-        if self.inodes.len() >= MAX_INODES {
-            return Err(FsError::Limit { what: "inodes that the log changes", cap: to_u64(MAX_INODES) });
+        self.held_bytes = self.held_bytes.saturating_add(change.held_bytes());
+        if self.held_bytes > MAX_INODE_CHANGE_BYTES {
+            let cap = to_u64(MAX_INODE_CHANGE_BYTES);
+            return Err(FsError::Limit { what: "bytes of inodes that the log changes", cap });
         }
         self.inode_items = self.inode_items.saturating_add(1);
         let before = self.inodes.get(&at).map(|old| old.core.order);
@@ -273,12 +316,16 @@ impl Changes {
             }
         }
         match self.inodes.get_mut(&at) {
-            Some(old) if self.has_checksums && old.core.order > change.core.order => {}
+            Some(old) if self.has_checksums && old.core.order > change.core.order => {
+                self.held_bytes = self.held_bytes.saturating_sub(change.held_bytes());
+            }
             Some(old) => {
+                let before = old.held_bytes().saturating_add(change.held_bytes());
                 old.cluster = change.cluster;
                 old.core = change.core;
                 old.data = change.data.or(old.data.take());
                 old.attributes = change.attributes.or(old.attributes.take());
+                self.held_bytes = self.held_bytes.saturating_sub(before).saturating_add(old.held_bytes());
             }
             None => {
                 self.inodes.insert(at, change);
@@ -349,12 +396,8 @@ impl Changes {
         buffer: &mut [u8],
     ) -> Result<(), ReadError> {
         let end = offset.saturating_add(to_u64(buffer.len()));
-        let mut units: Vec<u32> = Vec::new();
-        for (_, chunk) in self.chunks.range(offset / CHUNK..end.div_ceil(CHUNK)) {
-            if !units.contains(&chunk.unit) {
-                units.push(chunk.unit);
-            }
-        }
+        let chunks = self.chunks.range(offset / CHUNK..end.div_ceil(CHUNK));
+        let units: BTreeSet<u32> = chunks.map(|(_, chunk)| chunk.unit).collect();
         for number in units {
             self.patch_unit(source, number, offset, buffer)?;
         }
@@ -466,8 +509,8 @@ impl Changes {
             }
         };
         for piece in change.pieces().filter(|piece| counts(piece.order)) {
-            for (start, bytes) in &piece.parts {
-                if let Some(into) = part_mut(inode, to_u64(*start), bytes.len()) {
+            for (start, bytes) in piece.parts() {
+                if let Some(into) = part_mut(inode, to_u64(start), bytes.len()) {
                     into.copy_from_slice(bytes);
                 }
             }

@@ -44,6 +44,9 @@ pub(crate) fn read(
     let mut extents = extents::read(volume, superblock, inode)?;
     let index = INDEX_OFFSET.checked_div(superblock.block_bytes).unwrap_or(0);
     extents.retain(|extent| extent.file_block < index);
+    if volume.wants_hints() {
+        volume.prefetch(&extents::volume_ranges(&extents, superblock.block_bytes, &(0..INDEX_OFFSET)));
+    }
     let mut damage = None;
     for block in directory_blocks(superblock, &extents) {
         match read_block(volume, superblock, inode, &extents, block, visit) {

@@ -275,6 +275,13 @@ fn read_children(
     collected: &mut Collector<'_>,
 ) -> Result<(), FsError> {
     let child_level = level.saturating_sub(1);
+    if children.len() > 1 && volume.wants_hints() {
+        let block = |child: &u64| {
+            let start = collected.superblock.run_offset(*child, 1)?;
+            Some(start..start.checked_add(collected.superblock.block_bytes)?)
+        };
+        volume.prefetch(&children.iter().filter_map(block).collect::<Vec<_>>());
+    }
     for child in children {
         let superblock = collected.superblock;
         let at = superblock
@@ -341,4 +348,39 @@ fn check_block(
         }
     }
     Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(file_block: u64, blocks: u64, volume_offset: u64) -> Extent {
+        Extent { file_block, blocks, volume_offset, is_unwritten: false }
+    }
+
+    #[test]
+    fn work_that_was_begun_on_a_mapping_is_done() {
+        let superblock = Superblock::parse(&crate::superblock::tests::version_4()).unwrap();
+        let extents = vec![extent(0, 10, 40_960), extent(20, 5, 819_200)];
+        let mut collected = Collector { superblock: &superblock, extents };
+        let mut change = MappingChange {
+            inode: 9,
+            start_block: 12,
+            file_block: 2,
+            blocks: 3,
+            is_added: false,
+            is_unwritten: false,
+            is_of_attributes: false,
+            is_realtime: false,
+        };
+        collected.finish_mapping(&change).unwrap();
+        let (before, after, other) = (extent(0, 2, 40_960), extent(5, 5, 61_440), extent(20, 5, 819_200));
+        assert_eq!(collected.extents, [before, after, other]);
+        change = MappingChange { start_block: 100, is_added: true, ..change };
+        collected.finish_mapping(&change).unwrap();
+        assert_eq!(collected.extents, [before, extent(2, 3, 409_600), after, other]);
+        change.start_block = u64::MAX;
+        assert!(collected.finish_mapping(&change).is_err());
+        assert!(collected.finish_mapping(&MappingChange { is_realtime: true, ..change }).is_err());
+    }
 }

@@ -274,11 +274,11 @@ fn expect(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The geometry that `mkfs.xfs` 6.1 gives 300 MiB, by `xfs_db -c 'sb 0' -c print`.
-    pub(super) fn version_4() -> Vec<u8> {
+    pub(crate) fn version_4() -> Vec<u8> {
         let mut bytes = vec![0; 512];
         let mut put = |at: usize, value: &[u8]| bytes[at..][..value.len()].copy_from_slice(value);
         put(0, b"XFSB");

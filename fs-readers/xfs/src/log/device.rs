@@ -11,8 +11,10 @@ use crate::volume::{SECTOR_BYTES, part, to_u64, to_usize};
 
 /// In place of a cycle number at a record's start; the number follows it.
 pub(super) const RECORD_MAGIC: u32 = 0xfeed_babe;
-/// Bytes that are read at once: a log is read from its tail to its head in runs of this.
+/// Sectors that are read at once: a log is read from its tail to its head in runs of this.
 const RUN_SECTORS: u64 = 2048;
+/// How far ahead a source is told what will be read: 32 MiB.
+const AHEAD_SECTORS: u64 = 64 * 1024;
 
 /// The internal log.
 pub(super) struct LogDevice {
@@ -98,17 +100,32 @@ pub(super) fn cycle_of(sector: &[u8]) -> u32 {
 /// Reads on along the log in long runs.
 pub(super) struct Stream<'a> {
     device: &'a LogDevice,
+    /// Where it began.
+    tail: u64,
     /// Where it stops.
     end: u64,
+    /// How far from the tail the source was told of.
+    hinted: u64,
     first: u64,
     run: Vec<u8>,
 }
 
 impl<'a> Stream<'a> {
     /// From `tail` up to `head`.
-    pub(super) fn new(device: &'a LogDevice, tail: u64, head: u64) -> Self {
-        device.will_read(tail, head);
-        Self { device, end: head, first: tail, run: Vec::new() }
+    pub(super) const fn new(device: &'a LogDevice, tail: u64, head: u64) -> Self {
+        Self { device, tail, end: head, hinted: 0, first: tail, run: Vec::new() }
+    }
+
+    /// Says what will be read next, where that is more than was said before.
+    fn hint(&mut self, next: u64) {
+        let all = self.device.distance(self.tail, self.end);
+        let ahead = self.device.distance(self.tail, next).saturating_add(AHEAD_SECTORS).min(all);
+        if ahead.saturating_sub(self.hinted) >= RUN_SECTORS || (ahead == all && self.hinted < all) {
+            let (from, to) =
+                (self.device.forward(self.tail, self.hinted), self.device.forward(self.tail, ahead));
+            self.device.will_read(from, to);
+            self.hinted = ahead;
+        }
     }
 
     /// `count` sectors from `at` on. Sectors are asked for in their order; what lies before `at` is given up.
@@ -119,6 +136,7 @@ impl<'a> Stream<'a> {
             let kept = self.run.split_off(to_usize(within).min(self.run.len()));
             let have = to_u64(kept.len()) / SECTOR_BYTES;
             let next = self.device.forward(at, have);
+            self.hint(next);
             let left = self.device.distance(next, self.end);
             let more = left.min(RUN_SECTORS).max(count.saturating_sub(have));
             self.run = kept;

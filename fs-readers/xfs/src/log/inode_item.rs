@@ -57,42 +57,37 @@ pub(super) fn parse(superblock: &Superblock, item: &Item<'_>, order: u64) -> Res
         return Err(header.fault("log inode place", place(40, 36), "in its buffer", "outside"));
     };
     let core = Core::parse(superblock, &item.region(1)?)?;
-    let mut change = InodeChange {
-        cluster: (cluster_start, cluster_len),
-        core: Piece { order, place: 0, parts: core.parts() },
-        data: None,
-        attributes: None,
-    };
-    let mut next = 2;
     let inode_bytes = superblock.inode_bytes;
-    if fields & (DATA_LOCAL | DATA_EXTENTS | DATA_ROOT) != 0 {
-        let region = item.region(next)?;
-        next = 3;
-        let parts = if fields & DATA_ROOT == 0 {
-            vec![(core.forks_at, region.bytes().to_vec())]
+    let piece = |parts: &[(usize, &[u8])]| {
+        let end = parts.iter().map(|(start, part)| start.saturating_add(part.len())).max().unwrap_or(0);
+        let piece = Piece::new(order, parts).filter(|_| end <= inode_bytes);
+        piece.ok_or_else(|| header.fault("log inode fork", 0, inode_bytes, end))
+    };
+    let fork = |region: &Structure<'_>, is_root: bool, start: usize, end: usize| {
+        if is_root {
+            piece(&root_parts(superblock, region, start, end)?)
         } else {
-            root_parts(superblock, &region, core.forks_at, core.attributes_at(inode_bytes))?
-        };
-        change.data = Some(Piece { order, place: 0, parts });
-    } else if fields & DEVICE != 0 {
-        let device = header.u32_le(place(24, 20))?.to_be_bytes().to_vec();
-        change.data = Some(Piece { order, place: 0, parts: vec![(core.forks_at, device)] });
-    }
-    if fields & (ATTRIBUTE_LOCAL | ATTRIBUTE_EXTENTS | ATTRIBUTE_ROOT) != 0 {
-        let region = item.region(next)?;
-        let start = core.attributes_at(inode_bytes);
-        let parts = if fields & ATTRIBUTE_ROOT == 0 {
-            vec![(start, region.bytes().to_vec())]
-        } else {
-            root_parts(superblock, &region, start, inode_bytes)?
-        };
-        change.attributes = Some(Piece { order, place: 0, parts });
-    }
-    for (start, bytes) in change.pieces().flat_map(|piece| &piece.parts) {
-        if start.saturating_add(bytes.len()) > inode_bytes {
-            return Err(header.fault("log inode fork", 0, inode_bytes, start.saturating_add(bytes.len())));
+            piece(&[(start, region.bytes())])
         }
+    };
+    let attributes_at = core.attributes_at(inode_bytes);
+    let mut next = 2;
+    let mut data = None;
+    if fields & (DATA_LOCAL | DATA_EXTENTS | DATA_ROOT) != 0 {
+        let is_root = fields & DATA_ROOT != 0;
+        data = Some(fork(&item.region(next)?, is_root, core.forks_at, attributes_at)?);
+        next = 3;
+    } else if fields & DEVICE != 0 {
+        let device = header.u32_le(place(24, 20))?.to_be_bytes();
+        data = Some(piece(&[(core.forks_at, &device)])?);
     }
+    let mut attributes = None;
+    if fields & (ATTRIBUTE_LOCAL | ATTRIBUTE_EXTENTS | ATTRIBUTE_ROOT) != 0 {
+        let is_root = fields & ATTRIBUTE_ROOT != 0;
+        attributes = Some(fork(&item.region(next)?, is_root, attributes_at, inode_bytes)?);
+    }
+    let cluster = (cluster_start, cluster_len);
+    let change = InodeChange { cluster, core: piece(&core.parts())?, data, attributes };
     let has_new_owner = fields & (DATA_OWNER | ATTRIBUTE_OWNER) != 0;
     Ok(Logged { number, at, change, has_new_owner, flush_count: core.flush_count })
 }
@@ -156,8 +151,8 @@ impl Core {
     }
 
     /// All but the list of unlinked inodes, which the log changes otherwise, and the checksum behind it.
-    fn parts(&self) -> Vec<(usize, Vec<u8>)> {
-        let part = |from: usize, to: usize| (from, self.bytes.get(from..to).unwrap_or_default().to_vec());
+    fn parts(&self) -> Vec<(usize, &[u8])> {
+        let part = |from: usize, to: usize| (from, self.bytes.get(from..to).unwrap_or_default());
         if self.bytes.len() > CORE_V2_BYTES {
             vec![part(0, CORE_V2_BYTES), part(104, CORE_V3_BYTES)]
         } else {
@@ -176,12 +171,12 @@ impl Core {
 
 /// The root of a block map: in the log as a block has it, in the inode without most of the header, and with room for
 /// another number of keys.
-fn root_parts(
+fn root_parts<'a>(
     superblock: &Superblock,
-    block: &Structure<'_>,
+    block: &Structure<'a>,
     start: usize,
     end: usize,
-) -> Result<Vec<(usize, Vec<u8>)>, Fault> {
+) -> Result<Vec<(usize, &'a [u8])>, Fault> {
     let header = if superblock.has_checksums { 72 } else { 24 };
     let count = usize::from(block.u16_be(6)?);
     let room = |bytes: usize, header: usize| bytes.saturating_sub(header) / 16;
@@ -189,10 +184,10 @@ fn root_parts(
     if count > in_block || count > in_inode {
         return Err(block.fault("log inode block map count", 6, in_block.min(in_inode), count));
     }
-    let entries = |first: usize| block.slice(first, count.saturating_mul(8)).map(<[u8]>::to_vec);
+    let entries = |first: usize| block.slice(first, count.saturating_mul(8));
     let keys_at = start.saturating_add(4);
     Ok(vec![
-        (start, block.slice(4, 4)?.to_vec()),
+        (start, block.slice(4, 4)?),
         (keys_at, entries(header)?),
         (
             keys_at.saturating_add(in_inode.saturating_mul(8)),

@@ -29,6 +29,9 @@ const BUFFER_CANCELLED: u16 = 1 << 1;
 const BUFFER_TYPE_SHIFT: u32 = 11;
 const BUFFER_TYPE_INODES: u16 = 8;
 
+/// The longest buffer that is logged piece by piece: a directory block, or inodes.
+const MAX_BUFFER_BYTES: u64 = 64 * 1024;
+
 /// `me_flags`.
 const MAPPING_TYPE: u32 = 0xff;
 const MAPPING_ADD: u32 = 1;
@@ -124,6 +127,9 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         let (start, len) = buffer_place(&header)?;
+        if len > MAX_BUFFER_BYTES {
+            return Err(header.fault("log buffer length", 6, MAX_BUFFER_BYTES, len).into());
+        }
         let order = if self.superblock.has_checksums { lsn } else { 0 };
         let Some(unit) = self.changes.unit(start, len, order)? else {
             return Ok(());
@@ -253,4 +259,71 @@ fn mappings(header: &Structure<'_>) -> Result<Vec<MappingChange>, Fault> {
         });
     }
     Ok(mappings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::superblock::tests::version_4;
+
+    fn intent(kind: u16, number: u64, rest: &[u8]) -> Vec<u8> {
+        [&kind.to_le_bytes()[..], &1_u16.to_le_bytes(), &1_u32.to_le_bytes(), &number.to_le_bytes(), rest]
+            .concat()
+    }
+
+    fn mapping(inode: u64, file_block: u64, flags: u32) -> Vec<u8> {
+        let fields = [inode, 77, file_block].map(u64::to_le_bytes).concat();
+        [fields, 3_u32.to_le_bytes().to_vec(), flags.to_le_bytes().to_vec()].concat()
+    }
+
+    fn replayed(items: &[Vec<u8>]) -> Result<Changes, FsError> {
+        let superblock = Superblock::parse(&version_4()).unwrap();
+        let mut replay = Replay::new(&superblock);
+        replay.apply(&Transaction::of_items(items))?;
+        Ok(replay.finish())
+    }
+
+    #[test]
+    fn only_unfinished_work_is_left_and_in_its_order() {
+        let changes = replayed(&[
+            intent(MAPPING_INTENT, 9, &mapping(131, 40, MAPPING_REMOVE)),
+            intent(MAPPING_INTENT, 3, &mapping(131, 50, MAPPING_ADD | MAPPING_UNWRITTEN)),
+            intent(MAPPING_INTENT, 4, &mapping(132, 60, MAPPING_ADD)),
+            intent(MAPPING_DONE, 4, &[]),
+            intent(EXCHANGE_INTENT, 5, &[200_u64, 201].map(u64::to_le_bytes).concat()),
+            intent(EXCHANGE_INTENT, 6, &[300_u64, 301].map(u64::to_le_bytes).concat()),
+            intent(EXCHANGE_DONE, 6, &[]),
+        ])
+        .unwrap();
+        let left: Vec<_> = changes
+            .mapping_changes(131)
+            .iter()
+            .map(|change| (change.file_block, change.blocks, change.is_added, change.is_unwritten))
+            .collect();
+        assert_eq!(left, [(40, 3, false, false), (50, 3, true, true)]);
+        assert!(changes.mapping_changes(132).is_empty());
+        assert!(changes.has_unfinished_exchange(200) && changes.has_unfinished_exchange(201));
+        assert!(!changes.has_unfinished_exchange(300));
+    }
+
+    #[test]
+    fn attributes_that_were_being_changed_are_named_but_for_links_to_parents() {
+        let attribute =
+            |inode: u64, filter: u32| [&inode.to_le_bytes()[..], &[0; 12], &filter.to_le_bytes()].concat();
+        let changes = replayed(&[
+            intent(ATTRIBUTE_INTENT, 1, &attribute(131, 0)),
+            intent(ATTRIBUTE_INTENT, 2, &attribute(132, ATTRIBUTE_OF_PARENT)),
+            intent(ATTRIBUTE_INTENT, 3, &attribute(133, 0)),
+            intent(ATTRIBUTE_DONE, 3, &[]),
+        ])
+        .unwrap();
+        let unfinished = [131, 132, 133].map(|inode| changes.has_unfinished_attributes(inode));
+        assert_eq!(unfinished, [true, false, false]);
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused() {
+        assert!(matches!(replayed(&[intent(0x1250, 1, &[])]), Err(FsError::Unsupported(_))));
+        assert!(replayed(&[intent(MAPPING_INTENT, 1, &mapping(131, 40, 7))]).is_err());
+    }
 }

@@ -85,6 +85,14 @@ impl Transaction {
         })
     }
 
+    /// Items of one region each.
+    #[cfg(test)]
+    pub(super) fn of_items(items: &[Vec<u8>]) -> Self {
+        let mut transaction = Self { header_bytes: HEADER_BYTES, ..Self::default() };
+        items.iter().for_each(|item| transaction.add(&Structure::new("test", 0, item)).unwrap());
+        transaction
+    }
+
     /// Adds a region, or the transaction's own header where it has none yet.
     fn add(&mut self, content: &Structure<'_>) -> Result<(), Fault> {
         if content.is_empty() {
@@ -206,5 +214,108 @@ impl Open {
             return Err(FsError::Limit { what: "bytes of open log transactions", cap: MAX_OPEN_BYTES });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(number: u32, flags: u8, region: &[u8]) -> Vec<u8> {
+        let mut bytes = number.to_be_bytes().to_vec();
+        bytes.extend(u32::try_from(region.len()).unwrap().to_be_bytes());
+        bytes.extend([CLIENT_TRANSACTION, flags, 0, 0]);
+        bytes.extend(region);
+        bytes
+    }
+
+    fn item(kind: u16, regions: u16, rest: &[u8]) -> Vec<u8> {
+        [&kind.to_le_bytes(), &regions.to_le_bytes(), rest].concat()
+    }
+
+    /// Kind and regions.
+    type ShownItem = (u16, Vec<Vec<u8>>);
+
+    /// Sequence number and items of what the records commit.
+    fn committed(records: &[Vec<Vec<u8>>]) -> Vec<(u64, Vec<ShownItem>)> {
+        let mut committed = Vec::new();
+        let mut open = Open::default();
+        for (lsn, operations) in (1..).zip(records) {
+            let content = operations.concat();
+            let content = Structure::new("log record", 0, &content);
+            let count = u32::try_from(operations.len()).unwrap();
+            open.add_record(lsn, count, &content, &mut |transaction| {
+                let items = transaction.items().map(|item| {
+                    let regions =
+                        (1..item.regions()).map(|number| item.region(number).unwrap().bytes().to_vec());
+                    (item.region(0).unwrap().u16_le(0).unwrap(), regions.collect())
+                });
+                committed.push((transaction.lsn, items.collect()));
+                Ok(())
+            })
+            .unwrap();
+        }
+        committed
+    }
+
+    #[test]
+    fn interleaved_and_cut_transactions_are_put_together() {
+        let header = [&HEADER_MAGIC.to_le_bytes()[..], &[0; 12]].concat();
+        let records = [
+            vec![
+                // Began before the tail, and is of no interest.
+                operation(9, 0, b"rest of an old one"),
+                operation(1, START, b""),
+                operation(2, START, b""),
+                operation(2, CONTINUES, &header[..6]),
+                operation(1, 0, &header),
+                operation(1, 0, &item(0x123b, 2, b"a")),
+            ],
+            vec![
+                operation(2, WAS_CONTINUED | END, &header[6..]),
+                operation(1, CONTINUES, b"first"),
+                operation(2, 0, &item(0x123c, 1, b"")),
+            ],
+            vec![
+                operation(2, COMMIT, b""),
+                operation(1, WAS_CONTINUED | CONTINUES, b" and"),
+                operation(3, START, b""),
+                operation(3, 0, &header),
+                operation(3, 0, &item(0x123c, 1, b"never committed")),
+            ],
+            vec![operation(1, WAS_CONTINUED | END, b" last"), operation(1, COMMIT, b"")],
+        ];
+        let expected =
+            vec![(1, vec![(0x123c, vec![])]), (1, vec![(0x123b, vec![b"first and last".to_vec()])])];
+        assert_eq!(committed(&records), expected);
+    }
+
+    #[test]
+    fn what_is_no_transaction_is_named() {
+        let header = [&HEADER_MAGIC.to_le_bytes()[..], &[0; 12]].concat();
+        for (operations, what) in [
+            (vec![operation(1, START, b""), operation(1, 0, &[7; 16])], "log transaction magic"),
+            (
+                vec![operation(1, START, b""), operation(1, 0, &[&header[..], b"more"].concat())],
+                "log transaction header",
+            ),
+            (vec![operation(1, START, b""), operation(1, START, b"")], "log operation flags"),
+            (
+                vec![
+                    operation(1, START, b""),
+                    operation(1, 0, &header),
+                    operation(1, 0, &item(0x123b, 0, b"")),
+                ],
+                "log item regions",
+            ),
+        ] {
+            let content = operations.concat();
+            let content = Structure::new("log record", 0, &content);
+            let count = u32::try_from(operations.len()).unwrap();
+            match Open::default().add_record(1, count, &content, &mut |_| Ok(())) {
+                Err(FsError::Corrupt(fault)) => assert_eq!(fault.what, what),
+                other => panic!("{what}: {other:?}"),
+            }
+        }
     }
 }
