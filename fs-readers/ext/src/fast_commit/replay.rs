@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use stillframe_bytes::Fault;
+use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{FileKind, FsError};
 
 use super::{ChangedInode, Changes, FolderChanges};
@@ -95,7 +95,14 @@ impl Replay<'_> {
     fn living(&self, number: u32) -> Result<Option<Inode>, FsError> {
         let inode = match self.done.inodes.get(&u64::from(number)) {
             Some(changed) => changed.parse(&self.volume.superblock, number.into())?,
-            None => self.volume.inode_in_place(number.into())?,
+            None => {
+                let (at, bytes) = self.volume.inode_bytes(number.into())?;
+                // One that was never in use may have no checksum either.
+                if Structure::new("inode", at, &bytes).u16_le(LINKS_AT)? == 0 {
+                    return Ok(None);
+                }
+                Inode::parse(&self.volume.superblock, number.into(), at, bytes)?
+            }
         };
         Ok((!inode.is_deleted()).then_some(inode))
     }
