@@ -124,10 +124,14 @@ impl Replay<'_> {
     }
 
     fn map(&mut self, number: u32, first: u32, run: Run) -> Result<(), FsError> {
-        let Some((has_extents, at)) = self.living(number)?.map(|inode| (inode.has_extents(), inode.at))
-        else {
+        let Some(inode) = self.living(number)? else { return Ok(()) };
+        // Data inside an inode has no blocks; the inode itself follows.
+        if inode.claims_inline_data()? {
             return Ok(());
-        };
+        }
+        let (has_extents, at) = (inode.has_extents(), inode.at);
+        // Nobody else may hold the ranges when they are changed, or all of them are copied each time.
+        drop(inode);
         if !has_extents {
             // The kernel has no way to do it, and goes on.
             return Err(
