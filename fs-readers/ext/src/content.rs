@@ -38,6 +38,35 @@ pub(crate) fn read_blocks(
     Ok(())
 }
 
+/// Where the bytes of `range` of a file or directory lie, up to damage, and no more of them than a hint names.
+pub(crate) fn extents(volume: &Volume, inode: &Inode, range: Range<u64>) -> Vec<Extent> {
+    let block_bytes = u64::from(volume.superblock.block_bytes);
+    let end = range.end.min(inode.size_bytes);
+    let mut map = BlockMap::new(volume, inode);
+    let mut ranges = Vec::new();
+    let mut at = range.start;
+    // Holes count too: a crafted map may have one a block.
+    for _ in 0..HINT_EXTENTS_AT_MOST {
+        if at >= end {
+            break;
+        }
+        // Damage is for the read to meet.
+        let Ok(run) = map.run(at.checked_div(block_bytes).unwrap_or(0)) else { break };
+        let within = at.checked_rem(block_bytes).unwrap_or(0);
+        // A run has one block at least: each turn goes on.
+        let len = run.len_blocks.saturating_mul(block_bytes).saturating_sub(within);
+        let len = len.min(end.saturating_sub(at)).max(1);
+        if let Some(start) = run.start {
+            let start = start.saturating_mul(block_bytes).saturating_add(within);
+            if !extent_hints(&mut ranges, start..start.saturating_add(len)) {
+                break;
+            }
+        }
+        at = at.saturating_add(len);
+    }
+    ranges.into_iter().map(Extent::new).collect()
+}
+
 /// A regular file that is being read.
 pub(crate) struct Content<'a> {
     volume: &'a Volume,
@@ -95,31 +124,7 @@ impl FileContent for Content<'_> {
         if self.inode.has_inline_data() {
             return Vec::new();
         }
-        let block_bytes = u64::from(self.volume.superblock.block_bytes);
-        let end = range.end.min(self.inode.size_bytes);
-        let mut map = BlockMap::new(self.volume, &self.inode);
-        let mut ranges = Vec::new();
-        let mut at = range.start;
-        // Holes count too: a crafted map may have one a block.
-        for _ in 0..HINT_EXTENTS_AT_MOST {
-            if at >= end {
-                break;
-            }
-            // Damage is for the read to meet.
-            let Ok(run) = map.run(at.checked_div(block_bytes).unwrap_or(0)) else { break };
-            let within = at.checked_rem(block_bytes).unwrap_or(0);
-            // A run has one block at least: each turn goes on.
-            let len = run.len_blocks.saturating_mul(block_bytes).saturating_sub(within);
-            let len = len.min(end.saturating_sub(at)).max(1);
-            if let Some(start) = run.start {
-                let start = start.saturating_mul(block_bytes).saturating_add(within);
-                if !extent_hints(&mut ranges, start..start.saturating_add(len)) {
-                    break;
-                }
-            }
-            at = at.saturating_add(len);
-        }
-        ranges.into_iter().map(Extent::new).collect()
+        extents(self.volume, &self.inode, range)
     }
 
     fn will_read(&mut self, range: Range<u64>) {

@@ -5,12 +5,13 @@
 
 use std::ops::ControlFlow;
 
+use stillframe_block::BlockSource;
 use stillframe_bytes::{Fault, Quantity, Structure};
-use stillframe_fs::{DirEntry, FileId, FileKind, FsError};
+use stillframe_fs::{DirEntry, FileId, FileKind, FsError, prefetch_on};
 
 use crate::block_map::BlockMap;
 use crate::checksum::crc32c_raw;
-use crate::content::read_blocks;
+use crate::content::{extents, read_blocks};
 use crate::inode::Inode;
 use crate::superblock::incompat;
 use crate::volume::Volume;
@@ -35,6 +36,11 @@ pub(crate) fn read(volume: &Volume, inode: &Inode, visit: &mut Visit<'_>) -> Res
     let blocks = inode.size_bytes.div_ceil(block_bytes);
     if blocks > MAX_BLOCKS {
         return Err(FsError::Limit { what: "directory blocks", cap: MAX_BLOCKS });
+    }
+    if blocks > 1 && volume.source.wants_hints() {
+        // All of it will be read, one block after the other: they can be on their way together.
+        let all = extents(volume, inode, 0..inode.size_bytes);
+        prefetch_on(std::slice::from_ref(&volume.source), &all);
     }
     let mut map = BlockMap::new(volume, inode);
     let mut first_fault = None;

@@ -169,6 +169,11 @@ impl Inode {
         self.flags & flag::INLINE_DATA != 0
     }
 
+    /// Whether the flag is set, even where the data that it stands for is missing.
+    pub(crate) fn claims_inline_data(&self) -> Result<bool, Fault> {
+        Ok(Structure::new("inode", self.at, &self.bytes).u32_le(0x20)? & flag::INLINE_DATA != 0)
+    }
+
     /// An inode that no name refers to was deleted: its blocks may be another file's by now.
     pub(crate) const fn is_deleted(&self) -> bool {
         self.links == 0

@@ -22,7 +22,7 @@ use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock};
 use crate::volume::Volume;
 
 const FAST_COMMITS_REPLAYED: &str = "fast commits replayed";
-const COPY_READ: &str = "the first superblock is damaged; a copy was read";
+const COPY_READ: &str = "the first superblock is damaged; a backup was read";
 const ROOT_INODE: u64 = 2;
 /// The kernel takes no longer target than a page.
 const MAX_LINK_BYTES: u64 = 4096;

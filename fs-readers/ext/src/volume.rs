@@ -89,17 +89,14 @@ impl Volume {
     pub(crate) fn inode(&self, number: u64) -> Result<Inode, FsError> {
         match self.changes.inode(number) {
             Some(changed) => changed.parse(&self.superblock, number),
-            None => self.inode_in_place(number),
+            None => {
+                let (at, bytes) = self.inode_bytes(number)?;
+                Inode::parse(&self.superblock, number, at, bytes)
+            }
         }
     }
 
-    /// Reads inode `number` and checks it; fast commits are left out.
-    pub(crate) fn inode_in_place(&self, number: u64) -> Result<Inode, FsError> {
-        let (at, bytes) = self.inode_bytes(number)?;
-        Inode::parse(&self.superblock, number, at, bytes)
-    }
-
-    /// The bytes of inode `number`, and where they are.
+    /// The bytes of inode `number` in place, and where they are.
     pub(crate) fn inode_bytes(&self, number: u64) -> Result<(u64, Vec<u8>), FsError> {
         let at = self.inode_at(number)?;
         let mut bytes = vec![0; usize::from(self.superblock.inode_bytes)];

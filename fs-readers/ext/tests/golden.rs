@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use stillframe_block::BlockSource;
 use stillframe_ext::{ExtFs, open};
 use stillframe_fixtures::{expected, golden, golden_names, unescaped};
-use stillframe_fs::{FileId, FileKind, FsError, Metadata, ReadOnlyFs, read_whole};
+use stillframe_fs::{Extent, FileId, FileKind, FsError, Metadata, ReadOnlyFs, read_whole};
 
 type Files = BTreeMap<Vec<u8>, (FileId, Metadata)>;
 
@@ -167,4 +167,36 @@ fn extended_attributes_are_what_the_kernel_shows() {
         assert!(expected.is_empty(), "{name}: {expected:?}");
     }
     assert!(compared > 60, "{compared}");
+}
+
+/// Of files without holes the extents are all there is; nothing of these images is in their journal.
+#[test]
+fn extents_are_where_the_content_lies() {
+    let (mut dense, mut with_holes, mut inline) = (0, 0, 0);
+    for name in ["ext4-extents", "ext2-sparse", "ext4-bigalloc", "ext4-inline-data", "ext4-fast-commit-stale"]
+    {
+        let image = Arc::new(golden(name));
+        let fs = open(image.clone()).unwrap();
+        for (path, (id, metadata)) in files(&*fs) {
+            let Ok(mut file) = fs.open(id) else { continue };
+            let extents = file.extents(0..u64::MAX);
+            let len: u64 = extents.iter().map(Extent::len_bytes).sum();
+            let shown = format!("{name}: {}", path.escape_ascii());
+            assert!(extents.iter().all(|extent| extent.device == 0) && len <= metadata.size_bytes, "{shown}");
+            if len < metadata.size_bytes {
+                with_holes += 1;
+                inline += usize::from(extents.is_empty() && metadata.size_bytes < 200);
+                continue;
+            }
+            let mut bytes = Vec::new();
+            for extent in extents {
+                let start = bytes.len();
+                bytes.resize(start + usize::try_from(extent.len_bytes()).unwrap(), 0);
+                image.read_exact_at(extent.start_bytes, &mut bytes[start..]).unwrap();
+            }
+            assert!(bytes == read_whole(&mut *file, 8 << 20).unwrap(), "{shown}");
+            dense += usize::from(!bytes.is_empty());
+        }
+    }
+    assert!(dense > 40 && with_holes > 5 && inline > 5, "{dense} {with_holes} {inline}");
 }

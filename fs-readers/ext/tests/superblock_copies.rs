@@ -23,7 +23,7 @@ fn clear(image: &mut SparseMemorySource, range: std::ops::Range<u64>) {
     range.for_each(|at| image.set(at, 0));
 }
 
-const NOTE: &str = "the first superblock is damaged; a copy was read";
+const NOTE: &str = "the first superblock is damaged; a backup was read";
 
 /// Copies know nothing of the journal; the journal itself tells that it must be replayed.
 #[test]

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use stillframe_bytes::Fault;
+use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{FileKind, FsError};
 
 use super::{ChangedInode, Changes, FolderChanges};
@@ -23,12 +23,15 @@ const FLAGS_AT: usize = 0x20;
 const GENERATION_AT: usize = BLOCK_MAP_AT + BLOCK_MAP_BYTES;
 const SIZE_AT: usize = 4;
 const SIZE_HIGH_AT: usize = 0x6c;
+/// The most bytes of inodes that are kept: those of a quarter of a million files.
+const MAX_INODE_BYTES: usize = 64 << 20;
 const EXTENT_HEADER_BYTES: usize = 12;
 
 /// Applies `changes`, in order, to what `volume` holds in place.
 ///
 /// # Errors
-/// [`FsError`] where the source below fails. Damage is a fault of the volume, and the change that met it is left out.
+/// [`FsError`] where the budget of the volume ran out. Damage is a fault of the volume, and the change that met it is left
+/// out.
 pub(crate) fn replay(volume: &Volume, changes: &[Change]) -> Result<Changes, FsError> {
     let mut replay = Replay {
         volume,
@@ -46,7 +49,11 @@ pub(crate) fn replay(volume: &Volume, changes: &[Change]) -> Result<Changes, FsE
         match replay.apply(change) {
             Ok(()) => {}
             Err(FsError::Corrupt(fault)) => volume.push_fault(fault),
-            Err(error @ FsError::Read(_)) => return Err(error),
+            Err(error) if error.is_final() => return Err(error),
+            Err(FsError::Limit { what, cap }) => {
+                volume.push_fault(Fault::new(what, 0, cap, "more"));
+                break;
+            }
             Err(_) => volume.push_fault(Fault::new("fast commit", 0, "replayed", "not applied")),
         }
     }
@@ -88,7 +95,14 @@ impl Replay<'_> {
     fn living(&self, number: u32) -> Result<Option<Inode>, FsError> {
         let inode = match self.done.inodes.get(&u64::from(number)) {
             Some(changed) => changed.parse(&self.volume.superblock, number.into())?,
-            None => self.volume.inode_in_place(number.into())?,
+            None => {
+                let (at, bytes) = self.volume.inode_bytes(number.into())?;
+                // One that was never in use may have no checksum either.
+                if Structure::new("inode", at, &bytes).u16_le(LINKS_AT)? == 0 {
+                    return Ok(None);
+                }
+                Inode::parse(&self.volume.superblock, number.into(), at, bytes)?
+            }
         };
         Ok((!inode.is_deleted()).then_some(inode))
     }
@@ -97,6 +111,11 @@ impl Replay<'_> {
     fn changed(&mut self, number: u32) -> Result<&mut ChangedInode, FsError> {
         let number = u64::from(number);
         if !self.done.inodes.contains_key(&number) {
+            let inode_bytes = usize::from(self.volume.superblock.inode_bytes);
+            if self.done.inodes.len().saturating_mul(inode_bytes) >= MAX_INODE_BYTES {
+                let cap = u64::try_from(MAX_INODE_BYTES).unwrap_or(u64::MAX);
+                return Err(FsError::Limit { what: "bytes of inodes in fast commits", cap });
+            }
             let (at, bytes) = self.volume.inode_bytes(number)?;
             let inode = ChangedInode { at, bytes, moved: Arc::default() };
             self.done.inodes.insert(number, inode);
@@ -106,15 +125,18 @@ impl Replay<'_> {
 
     fn map(&mut self, number: u32, first: u32, run: Run) -> Result<(), FsError> {
         let Some(inode) = self.living(number)? else { return Ok(()) };
-        if !inode.has_extents() {
+        // Data inside an inode has no blocks; the inode itself follows.
+        if inode.claims_inline_data()? {
+            return Ok(());
+        }
+        let (has_extents, at) = (inode.has_extents(), inode.at);
+        // Nobody else may hold the ranges when they are changed, or all of them are copied each time.
+        drop(inode);
+        if !has_extents {
             // The kernel has no way to do it, and goes on.
-            return Err(Fault::new(
-                "fast commit of a file without extents",
-                inode.at,
-                "extents",
-                "a block map",
-            )
-            .into());
+            return Err(
+                Fault::new("fast commit of a file without extents", at, "extents", "a block map").into()
+            );
         }
         if let Some(start) = run.start {
             self.volume.block_at("first block of a fast commit", start)?;
@@ -290,6 +312,7 @@ impl Replay<'_> {
             });
             // Damage is met again, and told, when the directory is read.
             if let Err(error @ FsError::Read(_)) = end {
+                self.in_place.insert(parent, found);
                 return Err(error);
             }
         }

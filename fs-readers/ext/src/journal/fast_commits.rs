@@ -74,7 +74,6 @@ pub(super) fn read(
     // The kernel leaves the block between the ring and the area unused.
     let first = superblock.end.saturating_add(1);
     let block_bytes = u64::from(journal.volume.superblock.block_bytes);
-    let area = u64::from(superblock.len_blocks.saturating_sub(first)).saturating_mul(block_bytes);
     let inode_bytes = usize::from(journal.volume.superblock.inode_bytes);
     let mut scan = Scan {
         sequence,
@@ -87,7 +86,7 @@ pub(super) fn read(
     };
     for index in first..superblock.len_blocks {
         if u64::from(index.saturating_sub(first)).saturating_mul(block_bytes) >= MAX_AREA_BYTES {
-            return Err(FsError::Limit { what: "bytes of fast commits", cap: MAX_AREA_BYTES.min(area) });
+            return Err(FsError::Limit { what: "bytes of fast commits", cap: MAX_AREA_BYTES });
         }
         let (at, bytes) = journal.read(index)?;
         let goes_on = scan.block(&Structure::new("fast-commit block", at, &bytes))?;
