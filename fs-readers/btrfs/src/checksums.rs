@@ -1,7 +1,7 @@
 //! The checksums of data (On-disk format, "Checksum item"): runs of them, each for one sector.
 
 use stillframe_bytes::{Fault, Structure};
-use stillframe_fs::FsError;
+use stillframe_fs::{Extent, FsError};
 
 use crate::node::{EXTENT_CSUM, Key};
 use crate::store::Store;
@@ -11,6 +11,9 @@ use crate::{to_u64, to_usize};
 
 /// The object that all checksum items belong to.
 const CHECKSUM_OBJECT: u64 = u64::MAX - 9;
+
+/// Leaves of checksums that are named to the source at once: each is for some 16 MiB of data.
+const HINTED_LEAVES: usize = 16;
 
 /// Finds checksums, and stays where it found some: what is read next mostly comes next.
 pub(crate) struct Checksums<'a> {
@@ -50,6 +53,12 @@ impl<'a> Checksums<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// Adds the places of the nodes that have the checksums of a range.
+    pub(crate) fn add_nodes(&self, extents: &mut Vec<Extent>, logical: u64, len_bytes: u64) {
+        let last = logical.saturating_add(len_bytes).saturating_sub(1);
+        self.store.add_nodes(extents, self.tree, (key(logical), key(last)), HINTED_LEAVES);
     }
 
     /// Goes to the item that may have the checksum of `at`: from the last place where that is near.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use stillframe_bytes::{Fault, Structure};
-use stillframe_fs::{DirEntry, FileId, FileKind, FsError};
+use stillframe_fs::{DirEntry, FileId, FileKind, FsError, in_reading_order};
 
 use crate::node::{DIR_INDEX, INODE_ITEM, Key, ROOT_ITEM};
 use crate::store::Store;
@@ -14,6 +14,8 @@ use crate::view::View;
 pub(crate) const ROOT_DIRECTORY: u64 = 256;
 /// What the kernel shows where a snapshot has an entry of a subvolume that is not entered there: an empty directory.
 pub(crate) const EMPTY_DIRECTORY: u64 = 2;
+/// Leaves of a directory that are named to the source at once.
+const HINTED_LEAVES: usize = 256;
 /// Bit of the entry's type: the name is encrypted.
 const TYPE_ENCRYPTED: u8 = 0x80;
 
@@ -30,6 +32,7 @@ pub(crate) fn read(
     let mut cursor = view.unplaced(store)?;
     let mut step = cursor.place_at(Key::new(directory.number, DIR_INDEX, 0));
     let mut damage: Option<FsError> = None;
+    hint(store, view, directory.number);
     loop {
         let here = step.and_then(|()| match cursor.item() {
             Some((key, item)) if (key.object, key.kind) == (directory.number, DIR_INDEX) => {
@@ -50,6 +53,16 @@ pub(crate) fn read(
         step = cursor.advance();
     }
     damage.map_or(Ok(()), Err)
+}
+
+/// Names the leaves of a long directory to a source that fetches.
+fn hint(store: &Store, view: View<'_>, directory: u64) {
+    if store.wants_hints() {
+        let keys = (Key::new(directory, DIR_INDEX, 0), Key::new(directory, DIR_INDEX, u64::MAX));
+        let mut extents = Vec::new();
+        store.add_nodes(&mut extents, view.tree, keys, HINTED_LEAVES);
+        store.prefetch(&in_reading_order(extents));
+    }
 }
 
 /// Location key, transaction, length of data, length of name, type, name.

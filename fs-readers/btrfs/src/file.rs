@@ -186,6 +186,25 @@ impl<'a> BtrfsFile<'a> {
         })
     }
 
+    /// Adds the places of the checksums of the extent at `offset`.
+    fn add_checksum_nodes(&self, offset: u64, found: &mut Vec<DeviceExtent>) {
+        let Some(checksums) = &self.checksums else { return };
+        let Ok(items) = self.extents_from(offset) else { return };
+        let Some((key, item)) = items.item() else { return };
+        if (key.object, key.kind) != (self.inode.number, EXTENT_DATA) {
+            return;
+        }
+        match Extent::parse(key.offset, &item, self.sector_bytes()) {
+            Ok(Extent { source: Content::Plain { logical }, len_bytes, .. }) => {
+                checksums.add_nodes(found, logical, len_bytes);
+            }
+            Ok(Extent { source: Content::Compressed { packed, .. }, .. }) => {
+                checksums.add_nodes(found, packed.logical, packed.disk_bytes);
+            }
+            _ => {}
+        }
+    }
+
     /// Where the extents of `range` lie; a compressed one whole, since it is read so.
     fn device_extents(&self, range: &Range<u64>, found: &mut Vec<DeviceExtent>) -> Result<(), FsError> {
         let sector_bytes = self.sector_bytes();
@@ -253,7 +272,9 @@ impl FileContent for BtrfsFile<'_> {
 
     fn will_read(&mut self, range: Range<u64>) {
         if self.store.wants_hints() {
-            let extents = self.extents(range);
+            let mut extents = Vec::new();
+            self.add_checksum_nodes(range.start, &mut extents);
+            extents.append(&mut self.extents(range));
             self.store.prefetch(&extents);
         }
     }

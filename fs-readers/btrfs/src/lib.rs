@@ -39,7 +39,7 @@ use stillframe_block::BlockSource;
 use stillframe_bytes::Fault;
 use stillframe_fs::{
     DirEntry, Extent, FileContent, FileFlags, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs,
-    Xattr,
+    Xattr, in_reading_order,
 };
 
 use crate::checksums::Checksums;
@@ -48,6 +48,7 @@ use crate::directory::{EMPTY_DIRECTORY, ROOT_DIRECTORY};
 use crate::file::BtrfsFile;
 use crate::inode::Inode;
 use crate::log::Logs;
+use crate::node::{INODE_ITEM, Key};
 use crate::store::Store;
 use crate::subvolumes::{CHECKSUM_TREE, Subvolumes, TOP_LEVEL};
 use crate::superblock::{Superblock, Tree};
@@ -235,6 +236,25 @@ impl ReadOnlyFs for BtrfsFs {
             Err(FsError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn will_ask(&self, files: &[FileId]) {
+        if !self.store.wants_hints() {
+            return;
+        }
+        let mut extents = Vec::new();
+        for file in files.iter().filter(|file| file.number != EMPTY_DIRECTORY) {
+            // A subvolume that was not entered yet is found then.
+            if let Some(tree) = self.subvolumes.known(file.tree) {
+                let key = Key::new(file.number, INODE_ITEM, 0);
+                self.store.add_nodes(&mut extents, tree, (key, key), 1);
+            }
+        }
+        self.store.prefetch(&in_reading_order(extents));
+    }
+
+    fn wants_hints(&self) -> bool {
+        self.store.wants_hints()
     }
 
     fn prefetch(&self, extents: &[Extent]) {

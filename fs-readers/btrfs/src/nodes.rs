@@ -12,10 +12,12 @@ const CACHE_BYTES: u64 = 32 << 20;
 /// How many nodes with the same mixed address are held.
 const WAYS: usize = 4;
 
+type Set = Mutex<[Option<Arc<Node>>; WAYS]>;
+
 /// Sets of a few nodes by address, the one that was used last in front.
 pub(crate) struct NodeCache {
     node_bytes: u64,
-    sets: Vec<Mutex<[Option<Arc<Node>>; WAYS]>>,
+    sets: Vec<Set>,
 }
 
 impl NodeCache {
@@ -51,5 +53,18 @@ impl NodeCache {
             }
         }
         set.first().and_then(Clone::clone).ok_or(FsError::NotFound)
+    }
+
+    /// The node at `logical`, if it is held and nobody waits for it.
+    pub(crate) fn held(&self, logical: u64) -> Option<Arc<Node>> {
+        let set = self.set(logical)?.try_lock().ok()?;
+        set.iter().flatten().find(|node| node.logical == logical).cloned()
+    }
+
+    fn set(&self, logical: u64) -> Option<&Set> {
+        let number = logical.checked_div(self.node_bytes).unwrap_or(0);
+        // Neighbours go to different sets, and so do nodes that lie a power of two apart.
+        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        to_usize(mixed).checked_rem(self.sets.len()).and_then(|set| self.sets.get(set))
     }
 }

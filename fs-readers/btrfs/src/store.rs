@@ -9,10 +9,10 @@ use stillframe_fs::{Extent, FsError, HINT_EXTENTS_AT_MOST, prefetch_on};
 
 use crate::chunks::{ChunkMap, Place, Spot, Way};
 use crate::devices::Devices;
-use crate::node::{CHUNK_ITEM, DEV_ITEM, Node};
+use crate::node::{CHUNK_ITEM, DEV_ITEM, Key, Node};
 use crate::nodes::NodeCache;
 use crate::parity;
-use crate::superblock::{Superblock, Tree};
+use crate::superblock::{MAX_LEVEL, Superblock, Tree};
 use crate::tree::Cursor;
 use crate::{to_u64, to_usize};
 
@@ -214,6 +214,36 @@ impl Store {
     /// A hint that these bytes of the devices will be read.
     pub(crate) fn prefetch(&self, extents: &[Extent]) {
         prefetch_on(&self.devices.sources, extents);
+    }
+
+    /// Adds the places of the nodes that searches for the keys from `first` to `last` will read next: of the first on the
+    /// way that is not held yet, or of leaves. Reads nothing. At most so many nodes.
+    pub(crate) fn add_nodes(
+        &self,
+        extents: &mut Vec<Extent>,
+        tree: Tree,
+        (first, last): (Key, Key),
+        most: usize,
+    ) {
+        let mut logical = tree.root;
+        for _ in 0..=MAX_LEVEL {
+            let Some(node) = self.nodes.held(logical) else {
+                self.add_extents(extents, logical, self.superblock.node_bytes);
+                return;
+            };
+            let from = node.count_before(first, true).saturating_sub(1);
+            if node.level == 1 {
+                let leaves = (from..node.count_before(last, true)).take(most);
+                for (leaf, _) in leaves.filter_map(|index| node.child(index)) {
+                    if self.nodes.held(leaf).is_none() {
+                        self.add_extents(extents, leaf, self.superblock.node_bytes);
+                    }
+                }
+                return;
+            }
+            let Some((child, _)) = node.child(from) else { return };
+            logical = child;
+        }
     }
 
     /// Adds the places of `len_bytes` at `logical`: of the copy that is read before any other. `false` where no more are

@@ -31,10 +31,15 @@ pub(crate) struct Subvolumes {
 }
 
 impl Subvolumes {
+    /// Tree number `id`, where it was looked up before.
+    pub(crate) fn known(&self, id: u64) -> Option<Tree> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
     /// Tree number `id`, from the root tree.
     pub(crate) fn tree(&self, store: &Store, id: u64) -> Result<Tree, FsError> {
-        if let Some(tree) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
-            return Ok(*tree);
+        if let Some(tree) = self.known(id) {
+            return Ok(tree);
         }
         let tree = look_up(store, id)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
