@@ -5,6 +5,7 @@
 //! followed here.
 
 mod attributes;
+mod content_source;
 mod error;
 mod extent;
 mod memory;
@@ -13,6 +14,7 @@ mod read_ahead;
 use std::ops::{ControlFlow, Range};
 
 pub use attributes::{FileFlags, Owners, Sid, XATTR_BYTES_AT_MOST, XATTRS_AT_MOST, Xattr};
+pub use content_source::ContentSource;
 pub use error::FsError;
 pub use extent::{Extent, in_reading_order, prefetch_on};
 pub use memory::MemoryContent;
