@@ -94,7 +94,7 @@ impl Iso9660Reader {
     /// Rock Ridge, where the root directory's own record says so; it names its extension, which matters where Joliet
     /// could be taken instead.
     fn choose_tree(&mut self) -> Result<(), FsError> {
-        let own = self.record(self.descriptors.root_at)?;
+        let own = self.record_of(FileId::new(self.descriptors.root_at))?;
         let joliet = self.descriptors.joliet_root_at;
         if let Some(skip) = rock_ridge::skipped_bytes(&own) {
             // The skipped bytes of the first area are those of the entry that says how many they are.
@@ -138,7 +138,13 @@ impl Iso9660Reader {
         if file.tree != 0 || file.number < self.descriptors.block_bytes {
             return Err(FsError::NotFound);
         }
-        self.record(file.number)
+        match self.record(file.number) {
+            // Where a block begins there is a directory's own record, or what leads there is damaged.
+            Err(FsError::NotFound) if file.number.is_multiple_of(self.descriptors.block_bytes) => {
+                Err(Fault::new("directory's own record", file.number, "one", "none").into())
+            }
+            outcome => outcome,
+        }
     }
 
     fn rock_ridge(&self, record: &Record) -> Result<RockRidge, FsError> {

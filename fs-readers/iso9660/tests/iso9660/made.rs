@@ -84,8 +84,10 @@ fn the_wrong_kind_of_file_is_refused() {
         assert!(matches!(fs.open(find(&*fs, path)), Err(FsError::NotAFile)), "{path}");
     }
     assert!(matches!(fs.read_link(find(&*fs, "etc/hostname")), Err(FsError::NotFound)));
-    for odd in [0, 7, u64::MAX, u64::MAX - 2047] {
+    for odd in [0, 7, (1 << 40) + 34, u64::MAX] {
         assert!(matches!(fs.metadata(FileId::new(odd)), Err(FsError::NotFound)), "{odd}");
     }
+    let nowhere = fs.metadata(FileId::new(u64::MAX - 2047));
+    assert!(matches!(nowhere, Err(FsError::Corrupt(fault)) if fault.what == "directory's own record"));
     assert!(walk(&*fs).len() > 150);
 }
