@@ -29,6 +29,7 @@ tests='
   grub-mkimage    grub-common
   /usr/lib/grub/i386-pc/biosdisk.mod grub-pc-bin
   mksquashfs      squashfs-tools
+  genisoimage     genisoimage
   mkfs.erofs      erofs-utils
   mkfs.f2fs       f2fs-tools
   dpkg-query      dpkg
@@ -57,6 +58,8 @@ recipes="$tests"'
   setcap          libcap2-bin
   linux.uml       user-mode-linux
   openssl         openssl
+  xorriso         xorriso
+  mount.exfat-fuse exfat-fuse
 '
 
 # What the bench root is built with.

@@ -76,7 +76,7 @@ fn open_one(
     let failed = |error: &FsError| Box::new(failed(name, error));
     let names: Vec<&[u8]> = image.file.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
     let file = descend(&*beneath.fs, beneath.fs.root(), &names).ok_or_else(|| failed(&FsError::NotFound))?;
-    let source = ContentSource::open(beneath.fs.clone(), file).map_err(|error| failed(&error))?;
+    let source = ContentSource::new(beneath.fs.clone(), file).map_err(|error| failed(&error))?;
     let source: Arc<dyn BlockSource> = Arc::new(source);
     let found = probe(&*source).map_err(|error| failed(&FsError::Read(error)))?;
     let Content::Filesystem(kind) = found.content else {

@@ -4,10 +4,12 @@
 //! reads named fields from it. A field that is not there is a [`Fault`] that says what, where, claimed and found: no
 //! parser indexes a slice.
 
+mod calendar;
 mod wtf8;
 
 use std::fmt;
 
+pub use calendar::days_since_1970;
 pub use wtf8::wtf8;
 
 /// What is wrong with something on a disk: where it is, what it claims, what is there. It holds numbers and words of

@@ -61,5 +61,7 @@ pub fn open(kind: FsKind, volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOn
         FsKind::Ntfs => stillframe_ntfs::open(volume),
         FsKind::Fat => stillframe_fat::open(volume),
         FsKind::ExFat => stillframe_exfat::open(volume),
+        FsKind::Squashfs => stillframe_squashfs::open(volume),
+        FsKind::Iso9660 => stillframe_iso9660::open(volume),
     }
 }

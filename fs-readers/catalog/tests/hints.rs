@@ -16,7 +16,16 @@ use stillframe_block::{BlockSource, ReadError, SparseMemorySource, WindowSource}
 use stillframe_fs::{FileContent, FileId, FileKind, ReadOnlyFs, read_full};
 use stillframe_probe::FsKind;
 
-const KINDS: [FsKind; 5] = [FsKind::Ext, FsKind::Xfs, FsKind::Btrfs, FsKind::Ntfs, FsKind::Fat];
+const KINDS: [FsKind; 8] = [
+    FsKind::Ext,
+    FsKind::Xfs,
+    FsKind::Btrfs,
+    FsKind::Ntfs,
+    FsKind::Fat,
+    FsKind::ExFat,
+    FsKind::Squashfs,
+    FsKind::Iso9660,
+];
 const FILES_AT_MOST: usize = 60;
 const FILE_BYTES_AT_MOST: u64 = 16 << 20;
 /// All sectors of this size, on which every filesystem's blocks begin.

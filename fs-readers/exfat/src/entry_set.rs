@@ -1,7 +1,7 @@
 //! Directory entry sets: a file entry, a stream extension, and the name in pieces (exFAT specification, sections 6.2, 6.3
 //! and 7.4 to 7.7).
 
-use stillframe_bytes::{Fault, Quantity, Structure, wtf8};
+use stillframe_bytes::{Fault, Quantity, Structure, days_since_1970, wtf8};
 use stillframe_fs::{FileKind, Timestamp};
 
 /// The length of an entry.
@@ -174,16 +174,6 @@ fn timestamp(packed: u32, centiseconds: u8, offset: u8) -> Option<Timestamp> {
     let seconds = minutes.checked_mul(60)?.checked_add(second)?.checked_add(i64::from(centiseconds / 100))?;
     let nanoseconds = u32::from(centiseconds % 100).checked_mul(10_000_000)?;
     Some(Timestamp { seconds, nanoseconds })
-}
-
-/// Days of the Gregorian calendar; years are counted from March, so that a leap day is the last of its year.
-fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
-    let year = if month > 2 { year } else { year.checked_sub(1)? };
-    let month = if month > 2 { month.checked_sub(3)? } else { month.checked_add(9)? };
-    let leap_days = (year / 4).checked_sub(year / 100)?.checked_add(year / 400)?;
-    let day_of_year = month.checked_mul(153)?.checked_add(2)?.checked_div(5)?.checked_add(day)?;
-    // 719,469 days before, 1970 began.
-    year.checked_mul(365)?.checked_add(leap_days)?.checked_add(day_of_year)?.checked_sub(719_469)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use stillframe_bytes::Fault;
-use stillframe_fs::{FileContent, FsError, extent_hints};
+use stillframe_fs::{Extent, FileContent, FsError, extent_hints, prefetch_on};
 
 use crate::FatReader;
 use crate::directory::ShortEntry;
@@ -69,21 +69,25 @@ impl FileContent for Content<'_> {
         Ok(len)
     }
 
-    fn will_read(&mut self, range: Range<u64>) {
-        if !self.fs.source.wants_hints() {
-            return;
-        }
+    fn extents(&mut self, range: Range<u64>) -> Vec<Extent> {
         let end = range.end.min(self.size_bytes);
-        let mut hints = Vec::new();
+        let mut extents = Vec::new();
         let mut offset = range.start;
         while offset < end {
             let Some((at, len)) = self.position(offset).filter(|(_, len)| *len > 0) else { break };
             let len = len.min(end.saturating_sub(offset));
-            if !extent_hints(&mut hints, at..at.saturating_add(len)) {
+            if !extent_hints(&mut extents, at..at.saturating_add(len)) {
                 break;
             }
             offset = offset.saturating_add(len);
         }
-        self.fs.source.prefetch(&hints);
+        extents.into_iter().map(Extent::new).collect()
+    }
+
+    fn will_read(&mut self, range: Range<u64>) {
+        if self.fs.source.wants_hints() {
+            let extents = self.extents(range);
+            prefetch_on(std::slice::from_ref(&self.fs.source), &extents);
+        }
     }
 }

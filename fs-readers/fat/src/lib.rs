@@ -3,7 +3,7 @@
 //! Read-only and for many threads. A file is named by where its directory entry lies, so it can be opened again
 //! without its path. Short names are read in code page 437; a disk does not say which one it was written in.
 //!
-//! Not supported: exFAT (said so at open). Not given: modification times, which FAT keeps in the local time of an
+//! Not supported: exFAT, which has a reader of its own (said so at open). Not given: modification times, which FAT keeps in the local time of an
 //! unknown zone.
 //!
 //! A volume is FAT32 where its 16-bit FAT size is 0, as Linux takes it, and not by its number of clusters alone: EFI
@@ -20,7 +20,10 @@ use std::sync::Arc;
 
 use stillframe_block::BlockSource;
 use stillframe_bytes::{Fault, Structure};
-use stillframe_fs::{DirEntry, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs};
+use stillframe_fs::{
+    DirEntry, Extent, FileContent, FileId, FileKind, FsDescription, FsError, Metadata, ReadOnlyFs,
+    prefetch_on,
+};
 
 use crate::boot_sector::{BootSector, Root};
 use crate::content::Content;
@@ -62,7 +65,7 @@ impl FatReader {
             size_bytes: boot.size_bytes,
             dirty: None,
             reader: "stillframe-fat",
-            hidden: vec!["mode", "owner", "links", "modification time (local, no zone)"],
+            hidden: vec!["mode", "owner", "links", "modification time (local, no zone)", "time of change"],
             notes: Vec::new(),
         };
         let (claimed, found) = (boot.size_bytes, source.len_bytes());
@@ -147,6 +150,10 @@ impl ReadOnlyFs for FatReader {
             flags: None,
             encrypted: false,
         })
+    }
+
+    fn prefetch(&self, extents: &[Extent]) {
+        prefetch_on(std::slice::from_ref(&self.source), extents);
     }
 
     fn open(&self, file: FileId) -> Result<Box<dyn FileContent + '_>, FsError> {

@@ -1,7 +1,7 @@
 //! Names: short ones in code page 437, long ones in UTF-16 spread over entries before the short one's
 //! (fatgen103, "Long File Name Implementation").
 
-use stillframe_bytes::{Fault, Structure};
+use stillframe_bytes::{Fault, Structure, wtf8};
 
 const LAST_LONG_ENTRY: u8 = 0x40;
 /// 255 characters in entries of 13.
@@ -100,25 +100,6 @@ impl LongName {
         self.clear();
         name
     }
-}
-
-fn wtf8(units: impl Iterator<Item = u16>) -> Vec<u8> {
-    let mut name = Vec::new();
-    for character in char::decode_utf16(units) {
-        match character {
-            Ok(character) => name.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-            Err(error) => {
-                let [high, low] = error.unpaired_surrogate().to_be_bytes();
-                // Three bytes as UTF-8 would have for a code point of this value, which no `char` may hold.
-                name.extend_from_slice(&[
-                    0xE0 | (high >> 4),
-                    0x80 | ((high & 0x0F) << 2) | (low >> 6),
-                    0x80 | (low & 0x3F),
-                ]);
-            }
-        }
-    }
-    name
 }
 
 #[cfg(test)]

@@ -28,24 +28,39 @@ pub(crate) fn ntfs(view: &View) -> Option<Candidate> {
     Some(Candidate::new(Content::Filesystem(FsKind::Ntfs), 0).clears(0..8192).ends_at(ends_at))
 }
 
-const EXFAT_BOOT_SECTORS: u64 = 11;
+/// Sectors that the checksum covers, and sectors of a region with it.
+const EXFAT_COVERED_SECTORS: u64 = 11;
+const EXFAT_REGION_SECTORS: u64 = 12;
+const EXFAT_SECTOR_SHIFTS: std::ops::RangeInclusive<u32> = 9..=12;
+
+/// The main boot region; where its first sector has been lost, the backup behind it, if that is whole.
+pub(crate) fn exfat(view: &View) -> Option<Candidate> {
+    exfat_region(view, 0).or_else(|| {
+        // A sector that somebody else signed is no damage.
+        ensure(!view.has(510, &[0x55, 0xaa]))?;
+        EXFAT_SECTOR_SHIFTS.into_iter().find_map(|shift| {
+            let at = EXFAT_REGION_SECTORS.checked_shl(shift)?;
+            exfat_region(view, at).filter(|backup| backup.certain)
+        })
+    })
+}
 
 /// `EXFAT` as the name, zeros where FAT has its parameter block, and the boot region's checksum.
-pub(crate) fn exfat(view: &View) -> Option<Candidate> {
-    let sector = view.structure("exFAT boot sector", 0, 512)?;
+fn exfat_region(view: &View, at: u64) -> Option<Candidate> {
+    let sector = view.structure("exFAT boot sector", at, 512)?;
     ensure(sector.slice(3, 8).ok()? == b"EXFAT   ")?;
     ensure(sector.slice(11, 53).ok()?.iter().all(|byte| *byte == 0))?;
     let sector_shift = sector.u8(108).ok()?;
-    ensure((9..=12).contains(&sector_shift))?;
+    ensure(EXFAT_SECTOR_SHIFTS.contains(&sector_shift.into()))?;
     ensure(
         sector.u8(109).ok()? <= 25_u8.saturating_sub(sector_shift) && (1..=2).contains(&sector.u8(110).ok()?),
     )?;
     let sector_bytes = 1_u64.checked_shl(sector_shift.into())?;
-    let checksum = exfat_checksum(view, EXFAT_BOOT_SECTORS.saturating_mul(sector_bytes));
-    let checksum_at = EXFAT_BOOT_SECTORS.saturating_mul(sector_bytes);
-    let written = view.structure("exFAT boot checksum", checksum_at, 4)?.u32_le(0).ok()?;
+    let covered = EXFAT_COVERED_SECTORS.saturating_mul(sector_bytes);
+    let checksum = exfat_checksum(view, at, covered);
+    let written = view.structure("exFAT boot checksum", at.saturating_add(covered), 4)?.u32_le(0).ok()?;
     Some(
-        Candidate::new(Content::Filesystem(FsKind::ExFat), 0)
+        Candidate::new(Content::Filesystem(FsKind::ExFat), at)
             .certain(checksum == Some(written))
             .clears(0..sector_bytes.saturating_mul(24))
             .ends_at(sector.u64_le(72).ok()?.saturating_mul(sector_bytes)),
@@ -53,8 +68,8 @@ pub(crate) fn exfat(view: &View) -> Option<Candidate> {
 }
 
 /// Of all boot sectors but the volume flags and the percentage in use, which change while it is mounted.
-fn exfat_checksum(view: &View, len: u64) -> Option<u32> {
-    let bytes = view.bytes(0, usize::try_from(len).ok()?)?;
+fn exfat_checksum(view: &View, at: u64, len: u64) -> Option<u32> {
+    let bytes = view.bytes(at, usize::try_from(len).ok()?)?;
     let counted = bytes.iter().enumerate().filter(|(index, _)| !matches!(index, 106 | 107 | 112));
     Some(counted.fold(0_u32, |sum, (_, byte)| sum.rotate_right(1).wrapping_add(u32::from(*byte))))
 }

@@ -85,6 +85,10 @@ kinds! {
         Fat = "vfat",
         /// exFAT.
         ExFat = "exfat",
+        /// squashfs 4.
+        Squashfs = "squashfs",
+        /// ISO 9660, with Rock Ridge or Joliet or neither.
+        Iso9660 = "iso9660",
     }
 }
 
@@ -188,12 +192,12 @@ impl fmt::Display for MemberKind {
 kinds! {
     /// Formats that are recognised and not read.
     UnsupportedKind {
-        /// squashfs, of either byte order.
-        Squashfs = "squashfs",
+        /// squashfs before version 4, which may be big-endian.
+        OldSquashfs = "squashfs before version 4",
         /// EROFS.
         Erofs = "erofs",
-        /// ISO 9660 or High Sierra.
-        Iso9660 = "iso9660",
+        /// High Sierra, which became ISO 9660.
+        HighSierra = "High Sierra",
         /// UDF.
         Udf = "udf",
         /// F2FS.

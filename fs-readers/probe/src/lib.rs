@@ -2,7 +2,7 @@
 //!
 //! Reads the first 260 KiB and the last 128 KiB, and the sector at 1 MiB where those hold no signature. Each format is
 //! described in the module that looks for it: `filesystems`, `boot_sectors`, `encryption`, `md`, `members`,
-//! `other_filesystems`, `boot_code`. A magic of two or four bytes proves nothing, so each check also asks whether the
+//! `images`, `other_filesystems`, `boot_code`. A magic of two or four bytes proves nothing, so each check also asks whether the
 //! fields around it make sense; where the format has a checksum or a second structure in reach, that makes the finding
 //! certain.
 //!
@@ -22,6 +22,7 @@ mod emptiness;
 mod encryption;
 mod ext_copies;
 mod filesystems;
+mod images;
 mod md;
 mod members;
 mod other_filesystems;
@@ -130,7 +131,7 @@ const CHECKS: &[Check] = &[
     filesystems::swap,
     other_filesystems::apfs,
     other_filesystems::bcachefs,
-    other_filesystems::squashfs,
+    images::squashfs,
     other_filesystems::erofs,
     other_filesystems::f2fs,
     other_filesystems::jfs,
@@ -141,8 +142,8 @@ const CHECKS: &[Check] = &[
     other_filesystems::cramfs,
     other_filesystems::hfs,
     other_filesystems::ufs,
+    images::iso9660,
     other_filesystems::udf,
-    other_filesystems::iso9660,
     other_filesystems::minix,
     other_filesystems::partition_map,
     boot_code::grub_core,

@@ -1,11 +1,12 @@
 //! Filesystems and partition maps that are recognised and not read.
 //!
-//! Facts: the kernel's headers of each filesystem (`include/uapi/linux`, `fs/*`), ECMA-119 section 8, ECMA-167 part 2,
+//! Facts: the kernel's headers of each filesystem (`include/uapi/linux`, `fs/*`), ECMA-167 part 2,
 //! Apple's Technical Note TN1150 and File System Reference ("Container Superblock").
 
 use stillframe_bytes::Structure;
 
 use crate::candidate::Candidate;
+use crate::images::DESCRIPTORS_AT;
 use crate::view::{View, ensure};
 use crate::{Content, UnsupportedKind};
 
@@ -28,20 +29,6 @@ const BCACHEFS_MAGIC: [u8; 16] =
 pub(crate) fn bcachefs(view: &View) -> Option<Candidate> {
     ensure(view.has(4096 + 24, &BCACHEFS_MAGIC))?;
     Some(unsupported(UnsupportedKind::Bcachefs, 4096))
-}
-
-/// An image: what it covers was written as a whole, whatever made it.
-pub(crate) fn squashfs(view: &View) -> Option<Candidate> {
-    let superblock = view.structure("squashfs superblock", 0, 96)?;
-    let (major, len) = match superblock.array::<4>(0).ok()? {
-        [b'h', b's', b'q', b's'] => (superblock.u16_le(28).ok()?, superblock.u64_le(40).ok()?),
-        [b's', b'q', b's', b'h'] => (superblock.u16_be(28).ok()?, superblock.u64_be(40).ok()?),
-        _ => return None,
-    };
-    ensure((1..=4).contains(&major))?;
-    // Before version 4 the length lies elsewhere.
-    let len = if major == 4 { len } else { 96 };
-    Some(unsupported(UnsupportedKind::Squashfs, 0).clears(0..len))
 }
 
 pub(crate) fn erofs(view: &View) -> Option<Candidate> {
@@ -156,9 +143,6 @@ pub(crate) fn ufs(view: &View) -> Option<Candidate> {
     })
 }
 
-/// Where volume descriptors of optical formats begin.
-const DESCRIPTORS_AT: u64 = 32 << 10;
-
 /// `NSR02` or `NSR03` among the volume recognition descriptors.
 pub(crate) fn udf(view: &View) -> Option<Candidate> {
     let begins = |at: u64| view.has(at, b"BEA01") || view.has(at, b"CD001");
@@ -168,14 +152,6 @@ pub(crate) fn udf(view: &View) -> Option<Candidate> {
         ensure(view.has(at, b"NSR02") || view.has(at, b"NSR03"))?;
         Some(unsupported(UnsupportedKind::Udf, at))
     })
-}
-
-/// A volume descriptor of version 1, or High Sierra's.
-pub(crate) fn iso9660(view: &View) -> Option<Candidate> {
-    let iso = view.has(DESCRIPTORS_AT + 1, b"CD001\x01");
-    ensure(iso || view.has(DESCRIPTORS_AT + 9, b"CDROM\x01"))?;
-    // An image is written from its first byte, with zeros or boot code in the system area.
-    Some(unsupported(UnsupportedKind::Iso9660, DESCRIPTORS_AT).clears(0..DESCRIPTORS_AT))
 }
 
 /// A magic of two bytes: the bitmaps must have room for what they map.

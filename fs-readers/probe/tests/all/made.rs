@@ -59,6 +59,53 @@ fn filesystems_with_a_reader() {
 }
 
 #[test]
+fn exfat_is_known_by_its_backup_where_its_first_sector_is_lost() {
+    let images = Images::new();
+    let path = images.blank("exfat", 16 * MIB);
+    run("mkfs.exfat", &[text(&path)]);
+    write_at(&path, 0, &[0; 512]);
+    let found = probe_file(&path);
+    assert_eq!((found.content, found.signature_at), (Content::Filesystem(FsKind::ExFat), 12 * 512));
+    // A sector that somebody else signed is no damage, and a backup that is damaged too is none.
+    write_at(&path, 510, &[0x55, 0xaa]);
+    assert_ne!(probe_file(&path).content, Content::Filesystem(FsKind::ExFat));
+    write_at(&path, 510, &[0, 0]);
+    write_at(&path, 12 * 512 + 200, &[0xEE]);
+    assert_ne!(probe_file(&path).content, Content::Filesystem(FsKind::ExFat));
+}
+
+#[test]
+fn discs_are_known_by_their_descriptors() {
+    let images = Images::new();
+    let tree = images.tree();
+    let path = images.path("disc");
+    run("genisoimage", &["-quiet", "-joliet", "-rock", "-output", text(&path), text(&tree)]);
+    assert_agreed(&path, Content::Filesystem(FsKind::Iso9660));
+    // One with UDF too is read by its other tree; the reader says what it leaves out.
+    run("genisoimage", &["-quiet", "-udf", "-output", text(&path), text(&tree)]);
+    let found = probe_file(&path);
+    assert_eq!(found.content, Content::Filesystem(FsKind::Iso9660));
+    assert_eq!(found.others, [Content::Unsupported(UnsupportedKind::Udf)]);
+    // High Sierra says so eight bytes later.
+    write_at(&path, 32 << 10, &[0; 4096]);
+    write_at(&path, (32 << 10) + 9, b"CDROM\x01");
+    assert_eq!(probe_file(&path).content, Content::Unsupported(UnsupportedKind::HighSierra));
+}
+
+#[test]
+fn squashfs_before_version_4_has_no_reader() {
+    let images = Images::new();
+    let tree = images.tree();
+    let path = images.path("squashfs");
+    run("mksquashfs", &[text(&tree), text(&path), "-quiet", "-no-progress"]);
+    write_at(&path, 28, &[3, 0]);
+    assert_eq!(probe_file(&path).content, Content::Unsupported(UnsupportedKind::OldSquashfs));
+    write_at(&path, 0, b"sqsh");
+    write_at(&path, 28, &[0, 3]);
+    assert_eq!(probe_file(&path).content, Content::Unsupported(UnsupportedKind::OldSquashfs));
+}
+
+#[test]
 fn an_external_journal_is_no_filesystem() {
     let images = Images::new();
     let path = images.blank("journal", 16 * MIB);
@@ -72,7 +119,7 @@ fn filesystems_without_a_reader() {
     let tree = images.tree();
     let squashfs = images.path("squashfs");
     run("mksquashfs", &[text(&tree), text(&squashfs), "-quiet", "-no-progress"]);
-    assert_agreed(&squashfs, Content::Unsupported(UnsupportedKind::Squashfs));
+    assert_agreed(&squashfs, Content::Filesystem(FsKind::Squashfs));
     let erofs = images.path("erofs");
     run("mkfs.erofs", &[text(&erofs), text(&tree)]);
     assert_agreed(&erofs, Content::Unsupported(UnsupportedKind::Erofs));
