@@ -80,6 +80,11 @@ peers='
   python3-venv    python3-venv
   fls             sleuthkit
   sfdisk          fdisk
+  mkfs.ext4       e2fsprogs
+  mkfs.xfs        xfsprogs
+  mkfs.btrfs      btrfs-progs
+  mkntfs          ntfs-3g
+  mount           mount
   strace          strace
   /usr/bin/time   time
 '

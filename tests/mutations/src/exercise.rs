@@ -14,7 +14,7 @@ use crate::golden::Opened;
 
 /// What [`read_all`] asks for where nobody says otherwise: more of a folder of thousands is more of the same.
 pub const ENTRIES: usize = 1500;
-const FOLDERS_AT_MOST: usize = 500;
+const FOLDERS_AT_MOST: usize = 2000;
 const PATH_BYTES_AT_MOST: usize = 2000;
 const PIECE_BYTES: usize = 64 << 10;
 

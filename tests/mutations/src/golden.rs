@@ -48,7 +48,7 @@ impl Volume {
 /// The filesystems that a disk's partition table leads to, or the one that has it to itself.
 #[must_use]
 pub fn volumes(disk: &Arc<dyn BlockSource>) -> Vec<Volume> {
-    let whole = || vec![0..disk.len_bytes()];
+    let whole = || std::iter::once(0..disk.len_bytes()).collect::<Vec<_>>();
     let ranges = match read_table(&**disk) {
         Ok(table) if table.scheme != Scheme::None => {
             let partitions = table.partitions.iter().filter(|part| part.role != PartitionRole::Extended);

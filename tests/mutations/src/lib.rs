@@ -29,4 +29,4 @@ pub use dice::Dice;
 pub use disk::{Disk, Mutant};
 pub use exercise::{Answer, ENTRIES, Listing, Row, Sample, read_all, read_all_into, small_budget};
 pub use golden::{Golden, MAX_WRITTEN_BYTES, Opened, Refreshed, Volume, volumes};
-pub use truth::{differing, is_checked_whole};
+pub use truth::{Guarded, differing};

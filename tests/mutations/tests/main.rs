@@ -14,7 +14,7 @@ use std::sync::Arc;
 use stillframe_block::{BlockSource, SparseMemorySource};
 use stillframe_fixtures::golden_names;
 use stillframe_mutations::{
-    Covers, Depth, Disk, ENTRIES, Golden, Listing, Mutant, Sum, read_all_into, small_budget, volumes,
+    Covers, Depth, Disk, ENTRIES, Golden, Guarded, Listing, Mutant, Sum, read_all_into, small_budget, volumes,
 };
 
 /// The checksums of each kind that a golden disk is known to have, so that none is lost from sight.
@@ -34,6 +34,22 @@ fn the_checksums_of_golden_disks_are_found() {
     // Of the one the first copy is damaged.
     assert_eq!(count("gpt-backup", &|sum| *sum == Sum::Crc32), 2);
     assert_eq!(count("gpt-4k", &|sum| *sum == Sum::Crc32), 4);
+}
+
+#[test]
+fn golden_disks_whose_checksums_guard_them_are_known() {
+    let guarded = |name: &str| {
+        let golden = Golden::open(name);
+        let volume = &golden.volumes[0];
+        let opened = volume.open(golden.disk.clone(), small_budget()).unwrap();
+        Guarded::on(&golden, volume, opened.fs.description())
+    };
+    assert_eq!(guarded("btrfs-fsync"), Some(Guarded::All));
+    assert_eq!(guarded("xfs-1k"), Some(Guarded::Metadata));
+    assert_eq!(guarded("ext4-casefold"), Some(Guarded::MetadataButTargets));
+    for name in ["xfs-v4", "xfs-dirty", "ext4-journal", "ext2-sparse", "ntfs-streams"] {
+        assert_eq!(guarded(name), None, "{name}");
+    }
 }
 
 fn listing(disk: Arc<dyn BlockSource>) -> Listing {

@@ -13,8 +13,8 @@ use stillframe_probe::{Content, FsKind, probe};
 use crate::walk::Walk;
 use crate::{Outcome, PIECE_BYTES, Reads, Wanted};
 
-/// The largest filesystem of a disk, and where it begins.
-pub(crate) fn largest(disk: &Arc<dyn BlockSource>) -> (u64, WindowSource, FsKind) {
+/// The largest filesystem of a disk.
+pub(crate) fn largest(disk: &Arc<dyn BlockSource>) -> (WindowSource, FsKind) {
     let table = read_table(&**disk).unwrap();
     let mut ranges = vec![(0, disk.len_bytes())];
     if table.scheme != Scheme::None {
@@ -24,11 +24,11 @@ pub(crate) fn largest(disk: &Arc<dyn BlockSource>) -> (u64, WindowSource, FsKind
     let found = ranges.into_iter().filter_map(|(start, len)| {
         let window = WindowSource::new(disk.clone(), start, len);
         match probe(&window).unwrap().content {
-            Content::Filesystem(kind) => Some((start, window, kind)),
+            Content::Filesystem(kind) => Some((window, kind)),
             _ => None,
         }
     });
-    found.max_by_key(|(_, window, _)| window.len_bytes()).unwrap()
+    found.max_by_key(|(window, _)| window.len_bytes()).unwrap()
 }
 
 pub(crate) fn open(path: &Path) -> Arc<dyn BlockSource> {
@@ -39,7 +39,7 @@ pub(crate) fn run(wanted: &Wanted, reads_content: bool) -> Outcome {
     let image = Arc::new(CountingSource::new(open(&wanted.path)));
     let cached: Arc<dyn BlockSource> =
         Arc::new(CachedSource::new(image.clone(), BlockCache::new(wanted.cache_bytes), 0));
-    let (_, window, kind) = largest(&cached);
+    let (window, kind) = largest(&cached);
     let volume: Arc<dyn BlockSource> = Arc::new(window);
     let asked = wanted.counts_asked.then(|| Arc::new(CountingSource::new(volume.clone())));
     let reads = || {

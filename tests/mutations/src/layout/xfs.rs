@@ -85,7 +85,7 @@ fn log_record(place: &Place<'_>, at: u64, header: &Fields<'_>) -> Option<Cover> 
     let headers = if version & 2 != 0 && size > CYCLE_BYTES { size.div_ceil(CYCLE_BYTES).min(64) } else { 1 };
     let body = at + 512 * headers;
     [328, 324].into_iter().find_map(|structure| {
-        let mut parts = vec![at..at + structure];
+        let mut parts: Vec<_> = std::iter::once(at..at + structure).collect();
         parts.extend((1..headers).map(|more| at + 512 * more..at + 512 * more + 260));
         parts.push(body..body + len);
         let cover = Cover { parts, ..Cover::with_field(at..at, Stored::u32_le(at + 32), Sum::Crc32c) };
