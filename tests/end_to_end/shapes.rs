@@ -144,7 +144,7 @@ fn rows(name: &str) -> Vec<&'static str> {
             "partition disk0/p7 skipped: swap",
         ]),
         // See the known differences in `listings`.
-        "ext4-encrypt" | "ext4-fast-commit" | "btrfs-fsync" => without_system(&[
+        "ext4-encrypt" => without_system(&[
             "disk disk0 scanned",
             "filesystem disk0 partial: 1 fault; what was whole was read",
         ]),
