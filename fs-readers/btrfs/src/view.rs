@@ -221,3 +221,28 @@ impl Items<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_away_in_order_is_one_run() {
+        let key = |offset| Key::new(256, 108, offset);
+        let mut changes = Changes::default();
+        for offset in [4096, 8192, 20480] {
+            changes.remove(key(4096), key(offset));
+        }
+        changes.remove(key(40960), key(40960));
+        assert_eq!(changes.run_of(key(16384)), Some((key(4096), key(20480))));
+        assert_eq!((changes.hidden.len(), changes.run_of(key(20481))), (2, None));
+        // What is put there is shown, until it is taken away again.
+        changes.put(key(8192), Box::from(&b"item"[..]));
+        assert_eq!(changes.get(key(8192)), Some(Some(&b"item"[..])));
+        changes.remove(key(8192), key(8192));
+        assert_eq!((changes.get(key(8192)), changes.get(key(0))), (Some(None), None));
+        changes.remove(key(20480), key(40960));
+        assert_eq!(changes.hidden.len(), 1);
+        assert_eq!(changes.held_bytes(), ITEM_COST_BYTES);
+    }
+}
