@@ -266,6 +266,15 @@ fn divided(number: u64, by: usize) -> (u64, usize) {
 }
 
 impl Row {
+    /// The units that [`crate::parity::rebuild`] reads: of two parities the second only where a data unit is lost besides
+    /// the wanted one, or the first is.
+    pub(crate) fn read_units(&self) -> impl Iterator<Item = &Spot> {
+        let data = self.units.len().saturating_sub(self.parities);
+        let lost = self.units.iter().take(data.saturating_add(1)).filter(|unit| unit.is_none()).count();
+        let count = if lost > 1 { self.units.len() } else { data.saturating_add(1) };
+        self.units.iter().take(count).flatten()
+    }
+
     /// The unit itself, then what can be made of the others: of RAID6 once without the one and once without the other
     /// parity, then with each of the other data units held to be bad too. A unit that missed something comes last.
     fn ways(self) -> Vec<Way> {

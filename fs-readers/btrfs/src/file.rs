@@ -186,22 +186,26 @@ impl<'a> BtrfsFile<'a> {
         })
     }
 
-    /// Adds the places of the checksums of the extent at `offset`.
-    fn add_checksum_nodes(&self, offset: u64, found: &mut Vec<DeviceExtent>) {
+    /// Adds the places of the checksums of what `range` begins with.
+    fn add_checksum_nodes(&self, range: &Range<u64>, found: &mut Vec<DeviceExtent>) {
         let Some(checksums) = &self.checksums else { return };
-        let Ok(items) = self.extents_from(offset) else { return };
+        let Ok(items) = self.extents_from(range.start) else { return };
         let Some((key, item)) = items.item() else { return };
-        if (key.object, key.kind) != (self.inode.number, EXTENT_DATA) {
+        if (key.object, key.kind) != (self.inode.number, EXTENT_DATA) || key.offset >= range.end {
             return;
         }
-        match Extent::parse(key.offset, &item, self.sector_bytes()) {
-            Ok(Extent { source: Content::Plain { logical }, len_bytes, .. }) => {
-                checksums.add_nodes(found, logical, len_bytes);
+        let Ok(extent) = Extent::parse(key.offset, &item, self.sector_bytes()) else { return };
+        match extent.source {
+            Content::Plain { logical } => {
+                let start = range.start.clamp(extent.start, extent.end());
+                let len = extent.end().min(range.end).saturating_sub(start);
+                let within = start.saturating_sub(extent.start);
+                checksums.add_nodes(found, logical.saturating_add(within), len.max(1));
             }
-            Ok(Extent { source: Content::Compressed { packed, .. }, .. }) => {
-                checksums.add_nodes(found, packed.logical, packed.disk_bytes);
+            Content::Compressed { packed, .. } => {
+                checksums.add_nodes(found, packed.logical, packed.disk_bytes.max(1));
             }
-            _ => {}
+            Content::Zeros | Content::Inline { .. } => {}
         }
     }
 
@@ -273,7 +277,8 @@ impl FileContent for BtrfsFile<'_> {
     fn will_read(&mut self, range: Range<u64>) {
         if self.store.wants_hints() {
             let mut extents = Vec::new();
-            self.add_checksum_nodes(range.start, &mut extents);
+            let range = range.start..range.end.min(self.inode.size_bytes);
+            self.add_checksum_nodes(&range, &mut extents);
             extents.append(&mut self.extents(range));
             self.store.prefetch(&extents);
         }

@@ -243,13 +243,18 @@ impl<'a> Replay<'a> {
     }
 
     fn put(&mut self, key: Key, item: Vec<u8>) -> Result<(), FsError> {
-        self.changes.set(key, Some(item.into_boxed_slice()));
+        self.changes.put(key, item.into_boxed_slice());
         self.check_size()
     }
 
     /// Takes an item away.
     fn remove(&mut self, key: Key) -> Result<(), FsError> {
-        self.changes.set(key, None);
+        self.remove_run(key, key)
+    }
+
+    /// Takes away the last of a run of items of which the others are taken away already.
+    fn remove_run(&mut self, first: Key, last: Key) -> Result<(), FsError> {
+        self.changes.remove(first, last);
         self.check_size()
     }
 

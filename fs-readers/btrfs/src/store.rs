@@ -265,7 +265,7 @@ impl Store {
                 Some(Way::Copy(spot)) => of(spot).is_none_or(|extent| add_extent(extents, extent)),
                 // All of the row is read.
                 Some(Way::Rebuilt(row)) => {
-                    row.units.iter().flatten().filter_map(of).all(|extent| add_extent(extents, extent))
+                    row.read_units().filter_map(of).all(|extent| add_extent(extents, extent))
                 }
                 None => true,
             };

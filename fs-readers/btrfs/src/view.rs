@@ -11,25 +11,47 @@ use crate::store::Store;
 use crate::superblock::Tree;
 use crate::tree::Cursor;
 
-/// Items that take the place of those in a tree; `None` takes one away.
+/// Items that take the place of those in a tree, and items that are taken away.
 #[derive(Default)]
 pub(crate) struct Changes {
-    items: BTreeMap<Key, Option<Box<[u8]>>>,
+    items: BTreeMap<Key, Box<[u8]>>,
+    /// From the first key of a run to its last: no item of the tree in there is shown. A run is passed in one step, however
+    /// many items it hides.
+    hidden: BTreeMap<Key, Key>,
     held_bytes: usize,
 }
 
+/// The most runs of hidden items, one behind the other, that a search passes.
+const MAX_PASSED: usize = 1 << 17;
 /// What an item costs besides its bytes.
 const ITEM_COST_BYTES: usize = 64;
 
 impl Changes {
-    pub(crate) fn set(&mut self, key: Key, item: Option<Box<[u8]>>) {
-        let cost = |item: &Option<Box<[u8]>>| {
-            item.as_ref().map_or(0, |bytes| bytes.len()).saturating_add(ITEM_COST_BYTES)
-        };
-        self.held_bytes = self.held_bytes.saturating_add(cost(&item));
+    pub(crate) fn put(&mut self, key: Key, item: Box<[u8]>) {
+        self.held_bytes = self.held_bytes.saturating_add(item.len()).saturating_add(ITEM_COST_BYTES);
         if let Some(before) = self.items.insert(key, item) {
-            self.held_bytes = self.held_bytes.saturating_sub(cost(&before));
+            self.release(before.len());
         }
+    }
+
+    /// Takes away all from `first` to `last`: the tree has nothing else between them that is shown.
+    pub(crate) fn remove(&mut self, first: Key, last: Key) {
+        if let Some(before) = self.items.remove(&last) {
+            self.release(before.len());
+        }
+        let (start, end) = self.run_of(first).unwrap_or((first, first));
+        let mut end = end.max(last);
+        while let Some((next, next_end)) = self.hidden.range(start..=end).next().map(|(a, b)| (*a, *b)) {
+            self.hidden.remove(&next);
+            self.release(0);
+            end = end.max(next_end);
+        }
+        self.hidden.insert(start, end);
+        self.held_bytes = self.held_bytes.saturating_add(ITEM_COST_BYTES);
+    }
+
+    fn release(&mut self, len: usize) {
+        self.held_bytes = self.held_bytes.saturating_sub(len.saturating_add(ITEM_COST_BYTES));
     }
 
     /// The memory that they take.
@@ -37,19 +59,29 @@ impl Changes {
         self.held_bytes
     }
 
+    /// What takes the place of the item with this key; the inner `None` is nothing.
+    #[allow(clippy::option_option, reason = "not changed and taken away differ")]
     pub(crate) fn get(&self, key: Key) -> Option<Option<&[u8]>> {
-        self.items.get(&key).map(Option::as_deref)
+        match self.items.get(&key) {
+            Some(item) => Some(Some(item)),
+            None => self.run_of(key).map(|_| None),
+        }
     }
 
-    /// The first item that is there from `key` on.
+    /// The run of hidden items that `key` is in.
+    fn run_of(&self, key: Key) -> Option<(Key, Key)> {
+        let (first, last) = self.hidden.range(..=key).next_back()?;
+        (*last >= key).then_some((*first, *last))
+    }
+
+    /// The first item from `key` on.
     fn first_from(&self, key: Bound<Key>) -> Option<(Key, &[u8])> {
-        let mut all = self.items.range((key, Bound::Unbounded));
-        all.find_map(|(key, item)| Some((*key, item.as_deref()?)))
+        let (key, item) = self.items.range((key, Bound::Unbounded)).next()?;
+        Some((*key, item))
     }
 
     fn last_to(&self, key: Key) -> Option<Key> {
-        let mut all = self.items.range(..=key).rev();
-        all.find_map(|(key, item)| item.as_ref().map(|_| *key))
+        self.items.range(..=key).next_back().map(|(key, _)| *key)
     }
 }
 
@@ -65,7 +97,7 @@ impl<'a> View<'a> {
     pub(crate) fn find(self, store: &'a Store, key: Key) -> Result<Option<Items<'a>>, FsError> {
         if self.changes.is_none() {
             let found = Cursor::find(store, self.tree, key)?;
-            return Ok(found.map(|base| Items { base, changes: None, change: None }));
+            return Ok(found.map(|base| Items { store, tree: self.tree, base, changes: None, change: None }));
         }
         let items = self.seek(store, key)?;
         Ok(items.item().is_some_and(|(found, _)| found == key).then_some(items))
@@ -80,29 +112,45 @@ impl<'a> View<'a> {
 
     /// At the root: [`Items::place_at`] goes on, and may be followed by [`Items::advance`] where it fails.
     pub(crate) fn unplaced(self, store: &'a Store) -> Result<Items<'a>, FsError> {
-        Ok(Items { base: Cursor::unplaced(store, self.tree)?, changes: self.changes, change: None })
+        let base = Cursor::unplaced(store, self.tree)?;
+        Ok(Items { store, tree: self.tree, base, changes: self.changes, change: None })
     }
 
     /// At the last item whose key is `key` or less; where all are greater, at the first.
     pub(crate) fn seek_before(self, store: &'a Store, key: Key) -> Result<Items<'a>, FsError> {
         let mut base = Cursor::seek_before(store, self.tree, key)?;
         let Some(changes) = self.changes else {
-            return Ok(Items { base, changes: None, change: None });
+            return Ok(Items { store, tree: self.tree, base, changes: None, change: None });
         };
-        // Items that were taken away may lie before it: the one before all of them is looked for.
+        // Items that were taken away may lie before it: the one before all of them is looked for, as far as the nearest
+        // item of the changes.
+        let change = changes.last_to(key);
         let mut wanted = base.item().map(|(found, _)| found).filter(|found| *found <= key);
-        while let Some(found) = wanted.filter(|found| changes.get(*found) == Some(None)) {
-            let Some(before) = found.previous() else { break };
+        let mut passed = 0_usize;
+        while let Some(found) = wanted.filter(|found| Some(*found) > change) {
+            let Some((first, _)) = changes.run_of(found) else { break };
+            let Some(before) = first.previous() else { break };
             base = Cursor::seek_before(store, self.tree, before)?;
             wanted = base.item().map(|(next, _)| next).filter(|next| *next < found);
+            count_passed(&mut passed)?;
         }
-        let start = wanted.max(changes.last_to(key)).unwrap_or(key);
-        self.seek(store, start)
+        self.seek(store, wanted.max(change).unwrap_or(key))
     }
+}
+
+/// Bounds what one step goes over: these items were read before, so no budget ends it.
+fn count_passed(passed: &mut usize) -> Result<(), FsError> {
+    *passed = passed.saturating_add(1);
+    if *passed > MAX_PASSED {
+        return Err(FsError::Limit { what: "runs of items that a log tree removes", cap: 1 << 17 });
+    }
+    Ok(())
 }
 
 /// A place in a view, at an item or past the last.
 pub(crate) struct Items<'a> {
+    store: &'a Store,
+    tree: Tree,
     base: Cursor<'a>,
     changes: Option<&'a Changes>,
     /// The next item of the changes.
@@ -137,14 +185,13 @@ impl Items<'_> {
             return self.base.advance();
         };
         match (self.base.item(), self.change) {
-            (base, Some((key, _))) if base.as_ref().is_none_or(|(base, _)| key < *base) => {
+            (base, Some((key, _))) if base.as_ref().is_none_or(|(base, _)| key <= *base) => {
                 self.change = changes.first_from(Bound::Excluded(key));
                 // Past what could not be read.
                 if base.is_none() && !self.base.is_at_end() {
                     self.base.advance()?;
-                    self.pass_changed()?;
                 }
-                Ok(())
+                self.pass_changed()
             }
             _ => {
                 self.base.advance()?;
@@ -153,12 +200,49 @@ impl Items<'_> {
         }
     }
 
-    /// Passes the items that the changes have something else for.
+    /// Passes the items that the changes have something else for, up to the next item of the changes.
     fn pass_changed(&mut self) -> Result<(), FsError> {
         let Some(changes) = self.changes else { return Ok(()) };
-        while self.base.item().is_some_and(|(key, _)| changes.get(key).is_some()) {
-            self.base.advance()?;
+        let mut passed = 0;
+        while let Some((key, _)) = self.base.item() {
+            if self.change.is_some_and(|(change, _)| change <= key) {
+                break;
+            }
+            match changes.run_of(key) {
+                Some((_, last)) => {
+                    let Some(next) = last.next() else { break };
+                    self.base = Cursor::seek(self.store, self.tree, next)?;
+                }
+                None if changes.items.contains_key(&key) => self.base.advance()?,
+                None => break,
+            }
+            count_passed(&mut passed)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_away_in_order_is_one_run() {
+        let key = |offset| Key::new(256, 108, offset);
+        let mut changes = Changes::default();
+        for offset in [4096, 8192, 20480] {
+            changes.remove(key(4096), key(offset));
+        }
+        changes.remove(key(40960), key(40960));
+        assert_eq!(changes.run_of(key(16384)), Some((key(4096), key(20480))));
+        assert_eq!((changes.hidden.len(), changes.run_of(key(20481))), (2, None));
+        // What is put there is shown, until it is taken away again.
+        changes.put(key(8192), Box::from(&b"item"[..]));
+        assert_eq!(changes.get(key(8192)), Some(Some(&b"item"[..])));
+        changes.remove(key(8192), key(8192));
+        assert_eq!((changes.get(key(8192)), changes.get(key(0))), (Some(None), None));
+        changes.remove(key(20480), key(40960));
+        assert_eq!(changes.hidden.len(), 1);
+        assert_eq!(changes.held_bytes(), ITEM_COST_BYTES);
     }
 }

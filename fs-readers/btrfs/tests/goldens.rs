@@ -369,3 +369,63 @@ fn damage_of_sets_and_logs_ends() {
         assert!(outcomes[0] > 3, "{name}: {outcomes:?}: too few to say anything");
     }
 }
+
+/// A disk that keeps what it is told and asked.
+struct Recorder {
+    disk: SparseMemorySource,
+    hints: std::sync::Mutex<Vec<std::ops::Range<u64>>>,
+    unannounced: std::sync::atomic::AtomicU64,
+}
+
+impl BlockSource for Recorder {
+    fn len_bytes(&self) -> u64 {
+        self.disk.len_bytes()
+    }
+
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), stillframe_block::ReadError> {
+        let hints = self.hints.lock().unwrap();
+        if !hints.iter().any(|hint| hint.contains(&offset)) {
+            self.unannounced.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.disk.read_exact_at(offset, buffer)
+    }
+
+    fn prefetch(&self, ranges: &[std::ops::Range<u64>]) {
+        self.hints.lock().unwrap().extend_from_slice(ranges);
+    }
+
+    fn wants_hints(&self) -> bool {
+        true
+    }
+}
+
+/// A walk that says what it will ask for reads few nodes that were not named before.
+#[test]
+fn nodes_are_named_before_they_are_read() {
+    let disk = golden("btrfs-zstd");
+    let unannounced = std::sync::atomic::AtomicU64::new(0);
+    let disk = Arc::new(Recorder { disk, hints: std::sync::Mutex::default(), unannounced });
+    let fs = open(disk.clone()).unwrap();
+    let count = || disk.unannounced.load(std::sync::atomic::Ordering::Relaxed);
+    let opened = count();
+    let mut folders = vec![fs.root()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        let mut entries = Vec::new();
+        let visit = &mut |entry: stillframe_fs::DirEntry<'_>| {
+            entries.push(entry.id);
+            ControlFlow::Continue(())
+        };
+        fs.read_dir(folder, visit).unwrap();
+        fs.will_ask(&entries);
+        for id in entries {
+            files += 1;
+            if fs.metadata(id).unwrap().kind == stillframe_fs::FileKind::Directory {
+                folders.push(id);
+            }
+        }
+    }
+    let named: u64 = disk.hints.lock().unwrap().iter().map(|hint| (hint.end - hint.start) / 16384).sum();
+    // The roots of the five subvolumes, and what their first folder lies in.
+    assert!(count() - opened <= 10 && named >= 10, "{files} files: {} of {named}", count() - opened);
+}

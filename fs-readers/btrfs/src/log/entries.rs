@@ -61,6 +61,7 @@ impl Replay<'_> {
 
     fn remove_range(&mut self, directory: u64, start: u64, end: u64, all: bool) -> Result<(), FsError> {
         let mut from = Some(by_index(directory, start));
+        let mut run = None;
         while let Some((key, item)) = from.map(|from| self.next_of_kind(from)).transpose()?.flatten() {
             if key.offset > end {
                 break;
@@ -69,6 +70,11 @@ impl Replay<'_> {
                 if all || !self.is_logged(key, &entry.name)? {
                     self.drop_entry(directory, &entry)?;
                 }
+            }
+            if self.has(key)? {
+                run = None;
+            } else {
+                self.remove_run(*run.get_or_insert(key), key)?;
             }
             from = key.next().filter(|next| (next.object, next.kind) == (directory, DIR_INDEX));
         }

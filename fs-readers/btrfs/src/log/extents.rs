@@ -44,6 +44,7 @@ impl Replay<'_> {
         let before =
             items.item().map(|(key, _)| key).filter(|key| (key.object, key.kind) == (inode, EXTENT_DATA));
         let mut from = Some(before.unwrap_or(first).min(first));
+        let mut run = None;
         while let Some((key, item)) = from.map(|from| self.next_of_kind(from)).transpose()?.flatten() {
             if key.offset >= end {
                 break;
@@ -52,7 +53,7 @@ impl Replay<'_> {
             let extent = Extent::parse(key.offset, &fields, sector_bytes)?;
             let is_inline = matches!(extent.source, Content::Inline { .. });
             if extent.end() > start || (is_inline && key.offset >= start) {
-                self.remove(key)?;
+                self.remove_run(*run.get_or_insert(key), key)?;
                 if !is_inline {
                     if key.offset < start {
                         self.put(key, part(&item, 0, start.saturating_sub(key.offset)))?;
