@@ -60,7 +60,8 @@ fn paths_are_those_of_the_walk() {
     };
     let folder = Path::new(&corpora).join("fs/dissect-btrfs");
     let mut subvolumes = 0;
-    for name in ["subvolume", "subvolume-custom-default", "subvolume-nested", "subvolume-snapshot", "default"] {
+    for name in ["subvolume", "subvolume-custom-default", "subvolume-nested", "subvolume-snapshot", "default"]
+    {
         let path = folder.join(format!("btrfs-{name}.bin.gz"));
         let mut child = Command::new("gzip").arg("-dc").arg(&path).stdout(Stdio::piped()).spawn().unwrap();
         let mut image = Vec::new();
