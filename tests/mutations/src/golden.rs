@@ -19,6 +19,8 @@ pub const MAX_WRITTEN_BYTES: u64 = 5 << 20;
 pub struct Volume {
     /// Where it lies on the disk, in bytes.
     pub range: Range<u64>,
+    /// Where its other devices lie, where it has several.
+    pub more: Vec<Range<u64>>,
     /// What it is.
     pub kind: FsKind,
 }
@@ -37,15 +39,29 @@ impl Volume {
     /// # Errors
     /// What its reader fails with.
     pub fn open(&self, disk: Arc<dyn BlockSource>, budget: Budget) -> Result<Opened, FsError> {
-        let len = self.range.end - self.range.start;
-        let window = WindowSource::new(disk, self.range.start, len);
-        let source = Arc::new(BudgetSource::new(Arc::new(window), budget));
-        let fs = stillframe_readers::open(self.kind, source.clone())?;
+        let window = |range: &Range<u64>| {
+            Arc::new(WindowSource::new(disk.clone(), range.start, range.end - range.start))
+        };
+        let source = Arc::new(BudgetSource::new(window(&self.range), budget));
+        let device = |range: &Range<u64>| -> Arc<dyn BlockSource> { Arc::new(source.and(window(range))) };
+        let more = self.more.iter().map(device).collect();
+        let fs = stillframe_readers::open_devices(self.kind, source.clone(), more)?;
         Ok(Opened { source, fs })
+    }
+
+    /// Whether the byte at `at` of the disk is on one of its devices.
+    #[must_use]
+    pub fn holds(&self, at: u64) -> bool {
+        self.devices().any(|range| range.contains(&at))
+    }
+
+    fn devices(&self) -> impl Iterator<Item = &Range<u64>> {
+        std::iter::once(&self.range).chain(&self.more)
     }
 }
 
-/// The filesystems that a disk's partition table leads to, or the one that has it to itself.
+/// The filesystems that a disk's partition table leads to, or the one that has it to itself. One that has several devices
+/// there is told once.
 #[must_use]
 pub fn volumes(disk: &Arc<dyn BlockSource>) -> Vec<Volume> {
     let whole = || std::iter::once(0..disk.len_bytes()).collect::<Vec<_>>();
@@ -59,11 +75,20 @@ pub fn volumes(disk: &Arc<dyn BlockSource>) -> Vec<Volume> {
     let of = |range: Range<u64>| {
         let window = WindowSource::new(disk.clone(), range.start, range.end.checked_sub(range.start)?);
         match probe(&window).ok()?.content {
-            Content::Filesystem(kind) => Some(Volume { range, kind }),
+            Content::Filesystem(kind) => Some((Volume { range, more: Vec::new(), kind }, window)),
             _ => None,
         }
     };
-    ranges.into_iter().filter_map(of).collect()
+    let mut volumes: Vec<(Option<[u8; 16]>, Volume)> = Vec::new();
+    for (volume, window) in ranges.into_iter().filter_map(of) {
+        let device = stillframe_readers::device(volume.kind, &window).ok().flatten();
+        let group = device.filter(|device| device.devices > 1).map(|device| device.filesystem);
+        match volumes.iter_mut().find(|(known, _)| group.is_some() && *known == group) {
+            Some((_, first)) => first.more.push(volume.range),
+            None => volumes.push((group, volume)),
+        }
+    }
+    volumes.into_iter().map(|(_, volume)| volume).collect()
 }
 
 /// How a mutant's checksums are.
@@ -103,8 +128,10 @@ impl Golden {
         let pages: Vec<u64> = disk.written_pages().collect();
         let source: Arc<dyn BlockSource> = disk.clone();
         let volumes = volumes(&source);
-        let places: Vec<_> =
-            volumes.iter().map(|volume| (volume.range.clone(), volume.kind.name().to_owned())).collect();
+        let places: Vec<_> = volumes
+            .iter()
+            .flat_map(|volume| volume.devices().map(|range| (range.clone(), volume.kind.name().to_owned())))
+            .collect();
         let covers = Covers::of(&*disk, &pages, &places);
         let metadata = covers.all().iter().filter(|cover| !cover.is_data).map(crate::Cover::bounds).collect();
         Self { name: name.to_owned(), disk, pages, volumes, covers, metadata }

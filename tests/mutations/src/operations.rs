@@ -67,7 +67,7 @@ fn point_elsewhere(golden: &Golden, mutant: &mut Mutant, dice: &mut Dice, depth:
     let width = *dice.one_of(&[4_usize, 8]);
     let at = place(golden, dice, 4);
     let target = *dice.one_of(&golden.pages);
-    let volume = golden.volumes.iter().find(|volume| volume.range.contains(&target));
+    let volume = golden.volumes.iter().find(|volume| volume.holds(target));
     let within = target - volume.map_or(0, |volume| volume.range.start.min(target));
     let number = within / dice.one_of(&[1, 512, 1024, 4096]);
     let bytes = if dice.below(2) == 0 {

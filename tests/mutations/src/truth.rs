@@ -20,7 +20,7 @@ impl Guarded {
     /// journal to replay: a damaged end of one looks as if the machine had stopped before.
     #[must_use]
     pub fn on(golden: &Golden, volume: &Volume, description: &FsDescription) -> Option<Self> {
-        let in_volume = |at: u64| volume.range.contains(&at);
+        let in_volume = |at: u64| volume.holds(at);
         let has_sums = golden.covers.all().iter().any(|cover| in_volume(cover.bounds().start));
         match description.kind {
             "btrfs" => Some(Self::All),
