@@ -64,6 +64,9 @@ fn unread(image: &str) -> &'static [&'static str] {
         "ext4-encrypt" => &[
             "disk0 Partial: 1 fault; what was whole was read; /locked encrypted: found ext4 file encryption",
         ],
+        "btrfs-stale" => &[
+            "disk0/p1 Partial: 1 fault; what was whole was read; device generation at 0x48: claimed 8, found 7",
+        ],
         "luks" => &["disk0/p1 Encrypted: LUKS2", "disk0/p2 Encrypted: LUKS1"],
         "lvm-pv" => &["disk0/p1 Unsupported: not read yet: LVM2 physical volume"],
         "md-member" => &["disk0/p1 Unsupported: not read yet: md 1.2 member"],

@@ -15,11 +15,16 @@ use crate::harness::{Place, corpora};
 use crate::listing::{Entry, Listing, assert_only, corpus_image, differences, listed, volumes};
 
 /// Golden images that the crate does not open, and what it says.
-const REFUSED: [(&str, &str); 12] = [
+const REFUSED: [(&str, &str); 18] = [
     ("ext3-dirty", "missing required journal features: 18"),
     ("ext4-casefold", "unsupported features: IncompatibleFeatures(0x20000)"),
     ("ext4-ea-inode", "unsupported features: IncompatibleFeatures(LARGE_EXTENDED_ATTRIBUTES_IN_INODES)"),
     ("ext4-fast-commit", "unsupported journal features: 32"),
+    ("ext4-fast-commit-1k", "unsupported journal features: 32"),
+    ("ext4-fast-commit-inline", "unsupported features: IncompatibleFeatures(DATA_IN_INODE)"),
+    ("ext4-fast-commit-plain", "missing required journal features: 16"),
+    ("ext4-fast-commit-stale", "unsupported journal features: 32"),
+    ("ext4-fast-commit-torn", "unsupported journal features: 32"),
     ("ext4-inline-data", "unsupported features: IncompatibleFeatures(DATA_IN_INODE)"),
     ("ext4-journal", "journal contains an escaped data block"),
     ("ext4-journal-async", "missing required journal features: 18"),
@@ -28,6 +33,10 @@ const REFUSED: [(&str, &str); 12] = [
     ("ext4-journal-wrapped", "missing required journal features: 18"),
     ("ext4-large-dir", "unsupported features: IncompatibleFeatures(LARGE_DIRECTORIES)"),
     ("ext4-meta-bg", "unsupported features: IncompatibleFeatures(META_BLOCK_GROUPS)"),
+    (
+        "ext4-xattrs",
+        "unsupported features: IncompatibleFeatures(LARGE_EXTENDED_ATTRIBUTES_IN_INODES | DATA_IN_INODE)",
+    ),
 ];
 
 const HOLE: &str = "a hole over an indirect block, which the crate reads as block 0";

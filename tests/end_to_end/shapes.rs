@@ -23,11 +23,27 @@ const NO_SYSTEM: [&str; 2] = [
 ];
 const SCANNED: &str = "scanner inventory scanned";
 
+/// The rows of a disk whose partitions are the devices of one filesystem without a system.
+fn of_devices(devices: usize, status: &str) -> Vec<String> {
+    let mut rows = vec!["disk disk0 scanned".to_owned(), "partition disk0/p1 scanned".to_owned()];
+    rows.push(format!("filesystem disk0/p1 {status}"));
+    rows.extend((2..=devices).map(|number| format!("partition disk0/p{number} scanned")));
+    rows.into_iter().chain(NO_SYSTEM.map(str::to_owned)).collect()
+}
+
+/// The rows of a disk with this many filesystems without a system.
+fn of_partitions(count: usize) -> Vec<String> {
+    let of_one = |number| ["partition", "filesystem"].map(|kind| format!("{kind} disk0/p{number} scanned"));
+    let rows = std::iter::once("disk disk0 scanned".to_owned()).chain((1..=count).flat_map(of_one));
+    rows.chain(NO_SYSTEM.map(str::to_owned)).collect()
+}
+
 /// The rows of a disk, but for empty space between partitions.
-fn rows(name: &str) -> Vec<&'static str> {
-    let without_system = |rows: &[&'static str]| [rows, &NO_SYSTEM].concat();
+fn rows(name: &str) -> Vec<String> {
+    let owned = |rows: &[&str]| rows.iter().map(|row| (*row).to_owned()).collect::<Vec<_>>();
+    let without_system = |rows: &[&str]| owned(&[rows, &NO_SYSTEM].concat());
     match name {
-        "debian-gpt-ext4" => vec![
+        "debian-gpt-ext4" => owned(&[
             "disk disk0 scanned",
             "partition disk0/p14 skipped: boot code",
             "partition disk0/p15 scanned",
@@ -37,8 +53,8 @@ fn rows(name: &str) -> Vec<&'static str> {
             "operating_system Debian GNU/Linux 12 (bookworm) scanned",
             "package_database dpkg /var/lib/dpkg/status in disk0/p1 scanned",
             SCANNED,
-        ],
-        "ubuntu-shape" => vec![
+        ]),
+        "ubuntu-shape" => owned(&[
             "disk disk0 scanned",
             "partition disk0/p14 skipped: boot code",
             "partition disk0/p15 scanned",
@@ -50,8 +66,8 @@ fn rows(name: &str) -> Vec<&'static str> {
             "operating_system Ubuntu 24.04.1 LTS scanned",
             "package_database dpkg /var/lib/dpkg/status in disk0/p1 scanned",
             SCANNED,
-        ],
-        "amazon-shape" => vec![
+        ]),
+        "amazon-shape" => owned(&[
             "disk disk0 scanned",
             "partition disk0/p127 skipped: boot code",
             "partition disk0/p128 scanned",
@@ -61,8 +77,8 @@ fn rows(name: &str) -> Vec<&'static str> {
             "operating_system Amazon Linux 2023.5.20240805 scanned",
             "package_database rpm /var/lib/rpm/rpmdb.sqlite in disk0/p1 scanned",
             SCANNED,
-        ],
-        "rhel-shape" => vec![
+        ]),
+        "rhel-shape" => owned(&[
             "disk disk0 scanned",
             "partition disk0/p1 skipped: boot code",
             "partition disk0/p2 scanned",
@@ -74,16 +90,16 @@ fn rows(name: &str) -> Vec<&'static str> {
             "operating_system Red Hat Enterprise Linux 9.4 (Plow) scanned",
             "package_database rpm /usr/lib/sysimage/rpm/rpmdb.sqlite in disk0/p4 scanned",
             SCANNED,
-        ],
+        ]),
         // The default subvolume is the root; its database was synced, and not yet committed.
-        "suse-shape" => vec![
+        "suse-shape" => owned(&[
             "disk disk0 scanned",
             "filesystem disk0 scanned",
             "operating_system openSUSE Leap 15.6 scanned",
             "package_database rpm /usr/lib/sysimage/rpm/rpmdb.sqlite in disk0 scanned",
             SCANNED,
-        ],
-        "windows-shape" => vec![
+        ]),
+        "windows-shape" => owned(&[
             "disk disk0 scanned",
             "partition disk0/p1 scanned",
             "filesystem disk0/p1 scanned",
@@ -92,8 +108,8 @@ fn rows(name: &str) -> Vec<&'static str> {
             "filesystem disk0/p3 scanned",
             "operating_system Windows unsupported: Windows is recognised and not read yet",
             "scanner inventory unsupported: no collector for Windows yet",
-        ],
-        "container-host" => vec![
+        ]),
+        "container-host" => owned(&[
             "disk disk0 scanned",
             "partition disk0/p1 scanned",
             "filesystem disk0/p1 scanned",
@@ -103,7 +119,7 @@ fn rows(name: &str) -> Vec<&'static str> {
             "container_storage containers-storage in disk0/p1 unsupported: 2 container layers, not read yet",
             "container_storage docker in disk0/p1 unsupported: 3 container layers, not read yet",
             SCANNED,
-        ],
+        ]),
         "luks" => without_system(&[
             "disk disk0 scanned",
             "partition disk0/p1 encrypted: LUKS2",
@@ -143,6 +159,12 @@ fn rows(name: &str) -> Vec<&'static str> {
             "filesystem disk0/p6 scanned",
             "partition disk0/p7 skipped: swap",
         ]),
+        "btrfs-raid0" | "btrfs-converted" => of_devices(2, "scanned"),
+        "btrfs-stale" => of_devices(2, "partial: 1 fault; what was whole was read"),
+        "btrfs-raid5" => of_devices(3, "scanned"),
+        "btrfs-raid10" | "btrfs-raid6" => of_devices(4, "scanned"),
+        "iso-forms" => of_partitions(5),
+        "squashfs-forms" => of_partitions(6),
         // See the known differences in `listings`.
         "ext4-encrypt" => without_system(&[
             "disk disk0 scanned",
@@ -330,15 +352,28 @@ fn dirty_filesystems_are_read_with_their_journal() {
     assert_eq!(
         dirty,
         [
-            "btrfs-fsync: partial log tree not applied: files synced since the last commit may be missing",
+            "btrfs-fsync: scanned log tree replayed",
+            "btrfs-log-content: scanned log tree replayed",
+            "btrfs-log-names: scanned log tree replayed",
             "ext3-dirty: scanned journal replayed",
-            "ext4-fast-commit: partial journal replayed",
+            "ext4-fast-commit: scanned journal replayed, fast commits replayed",
+            "ext4-fast-commit-1k: scanned journal replayed, fast commits replayed",
+            "ext4-fast-commit-inline: scanned journal replayed, fast commits replayed",
+            "ext4-fast-commit-plain: scanned journal replayed, fast commits replayed",
+            "ext4-fast-commit-stale: scanned journal replayed",
+            "ext4-fast-commit-torn: scanned journal replayed, fast commits replayed",
             "ext4-journal: scanned journal replayed",
             "ext4-journal-async: scanned journal replayed",
             "ext4-journal-csum-v2: scanned journal replayed",
             "ext4-journal-escaped: scanned journal replayed",
             "ext4-journal-wrapped: scanned journal replayed",
+            "suse-shape: scanned log tree replayed, another subvolume than the top level is mounted by default",
             "xfs-dirty: scanned log replayed",
+            "xfs-log-4k: scanned log replayed",
+            "xfs-log-intents: scanned log replayed",
+            "xfs-log-v1: scanned log replayed",
+            "xfs-log-v4: scanned log replayed",
+            "xfs-log-wrapped: scanned log replayed",
         ]
     );
 }
