@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use stillframe_fuzz::{mutated, only_ours};
+use stillframe_fuzz::{mutated, prepare};
 
 fuzz_target!(
-    init: only_ours(),
+    init: prepare("ext"),
     |data: &[u8]| mutated("ext", data)
 );

@@ -77,9 +77,16 @@ pub fn read(kind: FsKind, disk: impl BlockSource + 'static) {
     }
 }
 
+/// To be done before the first input: the golden disks whose names begin with `prefix` are decoded, which is no input's
+/// time.
+pub fn prepare(prefix: &str) {
+    goldens_of(prefix);
+    only_ours();
+}
+
 /// Lets panics of other projects' crates be caught by the readers on them, as they are in the program; without this the
 /// fuzzer ends at any panic. One that no reader catches ends it still.
-pub fn only_ours() {
+fn only_ours() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !panic.location().is_some_and(|place| place.file().contains("/registry/src/")) {
