@@ -91,10 +91,9 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// What a [`Finder`] keeps for one folder.
+/// What a [`Finder`] keeps for one folder: for each system that sees it the path there, and what is wanted.
 pub struct FinderFolder<'m> {
-    machine: Option<(usize, Vec<u8>)>,
-    matcher: FolderMatcher<'m>,
+    seen: Vec<(Option<(usize, Vec<u8>)>, FolderMatcher<'m>)>,
 }
 
 impl Visitor for Finder<'_> {
@@ -104,31 +103,38 @@ impl Visitor for Finder<'_> {
         Self: 'v;
 
     fn enter<'v>(&'v self, folder: &Folder) -> FinderFolder<'v> {
-        let machine = self.mounts.machine_path(&folder.path);
-        let links = machine.iter().flat_map(|(system, path)| self.mounts.other_paths(*system, path));
-        let matcher = self.matcher.folder(machine.as_ref().map(|(_, path)| path.as_slice()), links);
-        FinderFolder { machine, matcher }
+        let paths = self.mounts.machine_paths(&folder.path);
+        if paths.is_empty() {
+            return FinderFolder { seen: vec![(None, self.matcher.folder(None, std::iter::empty()))] };
+        }
+        let of_one_system = paths.chunk_by(|(one, _), (other, _)| one == other);
+        let seen = of_one_system.filter_map(|paths| {
+            // The first is the real one; the others lead to the same folder, as links do.
+            let ((system, path), others) = paths.split_first()?;
+            let links = paths.iter().flat_map(|(_, path)| self.mounts.other_paths(*system, path));
+            let links = others.iter().map(|(_, path)| path.as_slice()).chain(links);
+            Some((Some((*system, path.clone())), self.matcher.folder(Some(path), links)))
+        });
+        FinderFolder { seen: seen.collect() }
     }
 
     fn visit(&self, entry: &Entry<'_>, in_folder: &mut FinderFolder<'_>) {
-        if in_folder.matcher.is_empty() {
-            return;
+        for (folder, matcher) in in_folder.seen.iter().filter(|(_, matcher)| !matcher.is_empty()) {
+            let wants = matcher.wants(entry.name);
+            if wants.is_empty() {
+                continue;
+            }
+            let wanted = Wanted {
+                path: entry.path(),
+                machine: folder.as_ref().map(|(system, path)| (*system, join(path, entry.name))),
+                folder: entry.folder.id,
+                name_len: entry.name.len(),
+                id: entry.id,
+                kind: entry.kind,
+                wants,
+            };
+            self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(wanted);
         }
-        let wants = in_folder.matcher.wants(entry.name);
-        if wants.is_empty() {
-            return;
-        }
-        let machine = in_folder.machine.as_ref().map(|(system, path)| (*system, join(path, entry.name)));
-        let wanted = Wanted {
-            path: entry.path(),
-            machine,
-            folder: entry.folder.id,
-            name_len: entry.name.len(),
-            id: entry.id,
-            kind: entry.kind,
-            wants,
-        };
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(wanted);
     }
 }
 

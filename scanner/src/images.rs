@@ -1,6 +1,9 @@
 //! Images in files that a machine mounts: the snaps of Ubuntu, and what an `fstab` mounts with `loop`. Each is a volume on
 //! the volume that its file lies on, and is called so: `disk0/p1/image1`.
+//!
+//! They are read after the volumes that they lie on, so that none of them costs the machine's own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -16,55 +19,93 @@ use crate::mount::{Mount, MountedImage, Mounts};
 use crate::open::{OpenVolume, open};
 use crate::tree::descend;
 
-/// Images of one machine. What is beyond has one row.
+/// Images of one machine. Of what is beyond one is told, as unread.
 const MAX_IMAGES: usize = 256;
 
-/// Opens the images in the files of `opened`, which are mounted as `mounts` says; those that cannot be opened get their row.
-pub(crate) fn open_all(
-    opened: &[OpenVolume],
-    mounts: &[Mounts],
-    before: &Findings,
-    (budget, view): (Budget, PathView<'_>),
-    journal: &Journal<'_>,
-    coverage: &mut Vec<Coverage>,
-) -> Vec<(OpenVolume, Mounts)> {
-    let mut images = Vec::new();
-    for (beneath, mounts) in opened.iter().zip(mounts) {
-        for (number, image) in (1_usize..).zip(&mounts.images) {
-            images.push((format!("{}/image{number}", beneath.volume.name), beneath, image));
+/// The images on the volumes of a machine.
+pub(crate) struct Images<'a> {
+    /// The volumes that are open.
+    pub(crate) opened: &'a [OpenVolume],
+    /// Where all volumes are mounted, by their names, and which images lie on them.
+    pub(crate) mounts: &'a BTreeMap<String, Mounts>,
+    pub(crate) before: &'a Findings,
+    pub(crate) budget: Budget,
+    pub(crate) view: PathView<'a>,
+    pub(crate) journal: &'a Journal<'a>,
+}
+
+/// What reads a volume that was opened, and puts its row to the others.
+pub(crate) type Read<'r> = dyn FnMut(&OpenVolume, &Mounts, &mut Vec<Coverage>) + 'r;
+
+/// Volumes that were read and must be opened again, since images on them were not.
+pub(crate) fn hosts(before: &Findings) -> BTreeSet<String> {
+    let mounts = before.mounts.as_ref();
+    let pending = mounts.map(|mounts| pending(mounts, before)).unwrap_or_default();
+    let hosts = pending.into_iter().map(|image| image.host.to_owned());
+    hosts.filter(|host| !before.dead_volumes.contains(host)).collect()
+}
+
+/// An image that was not read yet.
+struct Pending<'a> {
+    name: String,
+    host: &'a str,
+    image: &'a MountedImage,
+}
+
+fn pending<'a>(mounts: &'a BTreeMap<String, Mounts>, before: &Findings) -> Vec<Pending<'a>> {
+    let of_host = |(host, mounts): (&'a String, &'a Mounts)| {
+        let named = (1_usize..).zip(&mounts.images);
+        named.map(move |(number, image)| Pending { name: format!("{host}/image{number}"), host, image })
+    };
+    // One more than are read: it stands for the rest.
+    let first = mounts.iter().flat_map(of_host).take(MAX_IMAGES.saturating_add(1));
+    first.filter(|image| !before.is_ended(&image.name)).collect()
+}
+
+impl Images<'_> {
+    /// Opens each image, has it read, and closes it, one after another: many at once would need much memory.
+    pub(crate) fn each(&self, coverage: &mut Vec<Coverage>, read: &mut Read<'_>) {
+        let pending = pending(self.mounts, self.before);
+        if pending.is_empty() {
+            return;
+        }
+        let row = |image: &Pending<'_>| Coverage::scanned(CoverageKind::Filesystem, &*image.name);
+        (self.journal)(Event::Images(&pending.iter().map(row).collect::<Vec<_>>()));
+        for (count, image) in (1_usize..).zip(&pending) {
+            (self.journal)(Event::Step(Step::Open(&image.name)));
+            let opened = catch_unwind(AssertUnwindSafe(|| self.open(image, count)));
+            let panicked = FsError::Reader { reader: "reader", what: "the reader panicked while opening" };
+            match opened.unwrap_or_else(|_| Err(Box::new(failed(&image.name, &panicked)))) {
+                Ok(volume) => {
+                    let Pending { image: MountedImage { system, at, .. }, .. } = image;
+                    let mount = Mount { system: *system, folder: Vec::new(), at: at.clone() };
+                    read(&volume, &Mounts::new(vec![mount]), coverage);
+                }
+                Err(mut row) => {
+                    row.facts.mounted_at = Some(self.view.show(&image.image.at));
+                    (self.journal)(Event::Read { row: &row, entries: 0 });
+                    coverage.push(*row);
+                }
+            }
         }
     }
-    if let Some((name, ..)) = images.get(MAX_IMAGES) {
-        let reason = Reason::words("more images are mounted than are read: this one, and those behind it");
-        coverage.push(Coverage::unread(CoverageKind::Filesystem, &**name, Status::Partial, reason));
-    }
-    images.truncate(MAX_IMAGES);
-    images.retain(|(name, ..)| !before.is_ended(name));
-    if images.is_empty() {
-        return Vec::new();
-    }
-    let rows: Vec<Coverage> =
-        images.iter().map(|(name, ..)| Coverage::scanned(CoverageKind::Filesystem, &**name)).collect();
-    journal(Event::Images(&rows));
-    let mut found = Vec::new();
-    for (name, beneath, image) in images {
-        journal(Event::Step(Step::Open(&name)));
-        beneath.budget.restart_clock();
-        let opened = catch_unwind(AssertUnwindSafe(|| open_one(&name, beneath, image, budget)));
-        let panicked = FsError::Reader { reader: "reader", what: "the reader panicked while opening" };
-        match opened.unwrap_or_else(|_| Err(Box::new(failed(&name, &panicked)))) {
-            Ok(volume) => {
-                let mount = Mount { system: image.system, folder: Vec::new(), at: image.at.clone() };
-                found.push((volume, Mounts::new(vec![mount])));
-            }
-            Err(mut row) => {
-                row.facts.mounted_at = Some(view.show(&image.at));
-                journal(Event::Read { row: &row, entries: 0 });
-                coverage.push(*row);
-            }
+
+    fn open(&self, image: &Pending<'_>, count: usize) -> Result<OpenVolume, Box<Coverage>> {
+        let unread = |status, words| {
+            Box::new(Coverage::unread(CoverageKind::Filesystem, &*image.name, status, Reason::words(words)))
+        };
+        if count > MAX_IMAGES {
+            return Err(unread(
+                Status::Partial,
+                "more images are mounted than are read: this one, and those behind it",
+            ));
         }
+        let Some(beneath) = self.opened.iter().find(|volume| volume.volume.name == image.host) else {
+            return Err(unread(Status::Failed, "what it lies on could not be read"));
+        };
+        beneath.budget.renew();
+        open_one(&image.name, beneath, image.image, self.budget)
     }
-    found
 }
 
 fn open_one(

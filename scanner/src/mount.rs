@@ -49,8 +49,12 @@ pub struct Mounts {
     pub images: Vec<MountedImage>,
     /// How many lines of its `fstab`, where it is a root, mount what is not on these disks.
     pub missing: u32,
-    /// Whether it was found by the order of the disks, since nothing better told which disk a name meant.
+    /// How many of the files that say what it mounts, where it is a root, could not be read whole.
+    pub unread: u32,
+    /// Whether a name that may have meant another disk says that it is mounted here.
     pub is_guessed: bool,
+    /// Whether other folders of it, where it is a root, carry a system too.
+    pub has_other_roots: bool,
 }
 
 impl Mounts {
@@ -60,21 +64,31 @@ impl Mounts {
         Self { mounts, ..Self::default() }
     }
 
-    /// The system and the machine's path of what lies at `path` of the filesystem; `None` for what is mounted nowhere, or
-    /// hidden below another mount.
+    /// The systems that see what lies at `path` of the filesystem, and the paths at which each does, its deepest mount
+    /// first. Nothing for what is mounted nowhere, or hidden below another mount.
     #[must_use]
-    pub fn machine_path(&self, path: &[u8]) -> Option<(usize, Vec<u8>)> {
-        let mount = self
-            .mounts
-            .iter()
-            .filter(|mount| is_within(path, &mount.folder))
-            .max_by_key(|mount| mount.folder.len())?;
-        let rest = path.get(mount.folder.len()..).unwrap_or_default();
-        let on_machine = [&mount.at, rest].concat();
-        let is_covered = self.covered.iter().any(|(system, at)| {
-            *system == mount.system && at.len() > mount.at.len() && is_within(&on_machine, at)
-        });
-        (!is_covered).then_some((mount.system, on_machine))
+    pub fn machine_paths(&self, path: &[u8]) -> Vec<(usize, Vec<u8>)> {
+        let mut mounts: Vec<&Mount> =
+            self.mounts.iter().filter(|mount| is_within(path, &mount.folder)).collect();
+        mounts.sort_by_key(|mount| (mount.system, std::cmp::Reverse(mount.folder.len())));
+        let is_seen = |(mount, on_machine): &(&Mount, Vec<u8>)| {
+            !self.covered.iter().any(|(system, at)| {
+                *system == mount.system && at.len() > mount.at.len() && is_within(on_machine, at)
+            })
+        };
+        let at = |mount| (mount, on_machine(mount, path));
+        mounts.into_iter().map(at).filter(is_seen).map(|(mount, path)| (mount.system, path)).collect()
+    }
+
+    /// The path on a machine by which what lies at `path` is shown: also where the machine does not see it, since another
+    /// mount lies over it.
+    #[must_use]
+    pub fn shown_path(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let seen = self.machine_paths(path).into_iter().next().map(|(_, path)| path);
+        seen.or_else(|| {
+            let holding = self.mounts.iter().filter(|mount| is_within(path, &mount.folder));
+            holding.max_by_key(|mount| mount.folder.len()).map(|mount| on_machine(mount, path))
+        })
     }
 
     /// Other paths by which the folder at `real` of a system is known.
@@ -82,6 +96,10 @@ impl Mounts {
         let is_it = move |link: &&FolderLink| link.system == system && link.real == real;
         self.links.iter().filter(is_it).map(|link| link.written.as_slice())
     }
+}
+
+fn on_machine(mount: &Mount, path: &[u8]) -> Vec<u8> {
+    [&mount.at, path.get(mount.folder.len()..).unwrap_or_default()].concat()
 }
 
 /// Whether `path` is `folder` or lies inside it.
@@ -99,7 +117,8 @@ mod tests {
     }
 
     fn path(mounts: &Mounts, path: &str) -> Option<String> {
-        mounts.machine_path(path.as_bytes()).map(|(_, path)| String::from_utf8(path).unwrap())
+        let paths = mounts.machine_paths(path.as_bytes()).into_iter();
+        paths.map(|(_, path)| String::from_utf8(path).unwrap()).next()
     }
 
     #[test]
@@ -111,6 +130,16 @@ mod tests {
         assert_eq!(path(&mounts, "/@/var/x").as_deref(), Some("/var2/x"));
         assert_eq!(path(&mounts, "/@homes/a"), None);
         assert_eq!(path(&mounts, "/other"), None);
+    }
+
+    #[test]
+    fn each_system_has_its_paths_and_a_folder_may_have_several() {
+        let mount = |system, folder: &str, at: &str| Mount { system, folder: folder.into(), at: at.into() };
+        let mounts =
+            Mounts::new(vec![mount(0, "", "/mnt/all"), mount(1, "", ""), mount(0, "/lib", "/var/lib")]);
+        let paths = mounts.machine_paths(b"/lib/dpkg");
+        let paths: Vec<_> = paths.iter().map(|(system, path)| (*system, path.as_slice())).collect();
+        assert_eq!(paths, [(0, b"/var/lib/dpkg".as_slice()), (0, b"/mnt/all/lib/dpkg"), (1, b"/lib/dpkg")]);
     }
 
     #[test]

@@ -24,7 +24,8 @@ impl OpenVolume {
     /// Begins the time that reading it may take.
     pub(crate) fn restart_clocks(&self) {
         self.budget.restart_clock();
-        self.beneath.iter().for_each(|budget| budget.restart_clock());
+        // The volume beneath was read before: what is read of it now is for this one alone.
+        self.beneath.iter().for_each(|budget| budget.renew());
     }
 }
 

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
 use stillframe_block::{Budget, ReadError};
+use stillframe_bytes::Fault;
 use stillframe_detectors::{Detector, Fact, Matcher, Sourced, catalog, conclude};
 use stillframe_fs::{FsError, ReadOnlyFs};
 use stillframe_model::{
@@ -14,7 +15,7 @@ use stillframe_model::{
 
 use crate::Disk;
 use crate::deliver::{FilesystemDelivery, Finder};
-use crate::images;
+use crate::images::{self, Images};
 use crate::journal::{Event, Findings, Journal, Step};
 use crate::layout::{Volume, layout};
 use crate::mount::Mounts;
@@ -82,29 +83,14 @@ pub fn scan_on(
     let layout = layout(disks, &options.excluded, &before.dead_disks, journal);
     journal(Event::Met { volumes: &layout.volumes, coverage: &layout.coverage });
     let mut coverage = layout.coverage;
-    let volumes = layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)).collect();
-    let opened = open_all(volumes, options.budget, journal, &mut coverage);
+    let opened = open_all(wanted(layout.volumes, &before), options.budget, journal, &mut coverage);
     let detectors = catalog(&options.scanners);
     let matcher = Matcher::new(&detectors);
-    let mounts = match before.mounts.clone() {
-        Some(known) => {
-            opened.iter().map(|one| known.get(&one.volume.name).cloned().unwrap_or_default()).collect()
-        }
-        None => {
-            let found = mounts(&opened, disks, &matcher, journal);
-            let names = opened.iter().map(|one| one.volume.name.clone());
-            journal(Event::Mounted(&names.zip(found.iter().cloned()).collect()));
-            found
-        }
-    };
-    let how = (options.budget, options.view());
-    let images = images::open_all(&opened, &mounts, &before, how, journal, &mut coverage);
-    let mut facts = before.facts;
+    let mounts = all_mounts(&opened, disks, &matcher, &before, journal);
+    let mut facts = before.facts.clone();
     let mut entries = before.entries;
-    coverage.extend(before.coverage);
-    // Images first: who goes on where another died must find the volumes open that they lie on.
-    let all = images.iter().map(|(volume, mounts)| (volume, mounts)).chain(opened.iter().zip(&mounts));
-    for (volume, mounts) in all {
+    coverage.extend(before.coverage.iter().cloned());
+    let mut read = |volume: &OpenVolume, mounts: &Mounts, coverage: &mut Vec<Coverage>| {
         let name = &volume.volume.name;
         progress.set_reading(&format!("{name} ({})", volume.fs.description().kind));
         journal(Event::Step(Step::Read(name)));
@@ -115,7 +101,14 @@ pub fn scan_on(
         coverage.push(row);
         facts.extend(found);
         entries = entries.saturating_add(walked);
+    };
+    for volume in opened.iter().filter(|volume| !before.is_ended(&volume.volume.name)) {
+        let nowhere = Mounts::default();
+        read(volume, mounts.get(&volume.volume.name).unwrap_or(&nowhere), &mut coverage);
     }
+    let (budget, view) = (options.budget, options.view());
+    let images = Images { opened: &opened, mounts: &mounts, before: &before, budget, view, journal };
+    images.each(&mut coverage, &mut read);
     progress.set_stage("drawing conclusions".to_owned());
     journal(Event::Step(Step::Conclude));
     let conclusion = conclude(facts, &options.scanners);
@@ -176,23 +169,51 @@ pub fn survey_on(disks: &[Disk], budget: Budget, before: Findings, journal: &Jou
     let layout = layout(disks, &[], &before.dead_disks, journal);
     journal(Event::Met { volumes: &layout.volumes, coverage: &layout.coverage });
     let mut coverage = layout.coverage;
-    let volumes = layout.volumes.into_iter().filter(|volume| !before.is_ended(&volume.name)).collect();
     coverage.extend(before.coverage.iter().cloned());
-    let opened = open_all(volumes, budget, journal, &mut coverage);
-    let mounts = mounts(&opened, disks, &Matcher::default(), journal);
-    let images =
-        images::open_all(&opened, &mounts, &before, (budget, PathView::Plain), journal, &mut coverage);
-    let all = images.iter().map(|(volume, mounts)| (volume, mounts)).chain(opened.iter().zip(&mounts));
-    for (volume, mounts) in all {
+    let opened = open_all(wanted(layout.volumes, &before), budget, journal, &mut coverage);
+    let mounts = all_mounts(&opened, disks, &Matcher::default(), &before, journal);
+    let mut read = |volume: &OpenVolume, mounts: &Mounts, coverage: &mut Vec<Coverage>| {
         journal(Event::Step(Step::Read(&volume.volume.name)));
         let mut row = opened_row(volume, mounts, PathView::Plain);
         push_reader_faults(&mut row, &*volume.fs);
         judge_faults(&mut row, volume, 0);
         journal(Event::Read { row: &row, entries: 0 });
         coverage.push(row);
+    };
+    for volume in opened.iter().filter(|volume| !before.is_ended(&volume.volume.name)) {
+        let nowhere = Mounts::default();
+        read(volume, mounts.get(&volume.volume.name).unwrap_or(&nowhere), &mut coverage);
     }
+    let view = PathView::Plain;
+    let images = Images { opened: &opened, mounts: &mounts, before: &before, budget, view, journal };
+    images.each(&mut coverage, &mut read);
     order(&mut coverage);
     coverage
+}
+
+/// The volumes that are to be opened: those that were not read, and those on which something else was not.
+fn wanted(volumes: Vec<Volume>, before: &Findings) -> Vec<Volume> {
+    let hosts = images::hosts(before);
+    let is_wanted = |volume: &Volume| !before.is_ended(&volume.name) || hosts.contains(&volume.name);
+    volumes.into_iter().filter(is_wanted).collect()
+}
+
+/// Where all volumes are mounted, by their names; found once for all who go on from here.
+fn all_mounts(
+    opened: &[OpenVolume],
+    disks: &[Disk],
+    matcher: &Matcher,
+    before: &Findings,
+    journal: &Journal<'_>,
+) -> BTreeMap<String, Mounts> {
+    if let Some(known) = &before.mounts {
+        return known.clone();
+    }
+    let found = mounts(opened, disks, matcher, journal);
+    let names = opened.iter().map(|one| one.volume.name.clone());
+    let by_name = names.zip(found).collect();
+    journal(Event::Mounted(&by_name));
+    by_name
 }
 
 fn mounts(opened: &[OpenVolume], disks: &[Disk], matcher: &Matcher, journal: &Journal<'_>) -> Vec<Mounts> {
@@ -329,7 +350,7 @@ impl Reading<'_> {
     }
 
     fn shown(&self, path: &[u8]) -> ShownPath {
-        let machine = self.mounts.machine_path(path).map(|(_, path)| path);
+        let machine = self.mounts.shown_path(path);
         let path = machine.as_deref().unwrap_or(path);
         self.options.view().show(if path.is_empty() { b"/" } else { path })
     }
@@ -376,7 +397,14 @@ pub(crate) fn opened_row(volume: &OpenVolume, mounts: &Mounts, view: PathView<'_
         row.notes.push(Label::new("its fstab mounts what is not on these disks"));
     }
     if mounts.is_guessed {
-        row.notes.push(Label::new("its place in the tree is told by the order of the disks"));
+        row.notes.push(Label::new("a name that may mean another disk says that it is mounted here"));
+    }
+    if mounts.has_other_roots {
+        row.notes.push(Label::new("other systems in it, as before a rollback, are not told of"));
+    }
+    if mounts.unread > 0 {
+        let fault = Fault::new("files that say what is mounted where", 0, "read whole", "some were not");
+        row.push_fault(row_fault(&fault, None));
     }
     row.not_told = description.hidden.iter().copied().map(Label::new).collect();
     row

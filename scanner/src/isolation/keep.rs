@@ -15,8 +15,8 @@ const MAX_VOLUMES: usize = 4096;
 /// they were sent: they must fit into the order of the next worker.
 const MAX_FACTS: usize = 500_000;
 const MAX_FACT_BYTES: u64 = 96 << 20;
-/// The root is looked at once among all, and once for its table of mounts.
-const MAX_MOUNT_STEPS: u32 = 2;
+/// A volume is looked at once among all, once for its table of mounts, and once for each of two systems that mount it.
+const MAX_MOUNT_STEPS: u32 = 4;
 
 /// What workers said so far.
 #[derive(Default)]
@@ -151,9 +151,9 @@ impl Kept {
             StepTold::Look(disk) => {
                 accept::is_of_disks(disk, disks) && !self.before.dead_disks.contains(disk)
             }
-            StepTold::Open(volume) | StepTold::Mount(volume) | StepTold::Read(volume) => {
-                self.met.contains_key(volume)
-            }
+            // One that was read is opened again for what lies on it.
+            StepTold::Open(volume) => self.met.contains_key(volume) || self.was_read(volume),
+            StepTold::Mount(volume) | StepTold::Read(volume) => self.met.contains_key(volume),
             StepTold::Conclude => true,
         };
         if !is_known {
@@ -168,6 +168,11 @@ impl Kept {
         }
         self.step = Some(step);
         Ok(())
+    }
+
+    fn was_read(&self, volume: &str) -> bool {
+        let is_dead = self.before.dead_volumes.iter().any(|dead| dead == volume);
+        !is_dead && self.before.is_ended(volume)
     }
 
     /// A row of the volume that the worker opens or reads just now.
@@ -216,6 +221,7 @@ impl Kept {
         if let Some(row) = self.before.coverage.iter_mut().find(|row| row.name.as_str() == volume) {
             row.status = status;
             row.reason = Some(reason);
+            self.before.dead_volumes.push(volume);
             return;
         }
         let mut row =

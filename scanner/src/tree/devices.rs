@@ -1,11 +1,11 @@
 //! The names that a kernel gives to disks, and which disks they were.
 //!
 //! `/dev/sdb1` says nothing certain of an image: the kernel counts disks as its drivers find them. So a name is bound to a
-//! disk by what is certain first: the line of the root, which we know; the name under which the cloud attached the disk;
-//! the only disk on which all partitions that are asked for are there and hold what the lines say. Only then by the order
-//! in which the disks were given.
+//! disk by what is certain first: the line of the root, which we know, and the name under which the cloud attached the
+//! disk. Then come guesses, which are told: the only disk on which all partitions that are asked for are there and hold
+//! what the lines say, and the order in which the disks were given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Opened;
 use super::fstab::{By, Line};
@@ -21,9 +21,14 @@ pub(super) struct DeviceName {
 /// Which disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DiskName {
-    /// `sda` is 0, `xvdb` and `vdb` are 1, `sdaa` is 26. The driver's prefix is left out: a cloud attaches `/dev/sdf`, and
-    /// the kernel calls it `xvdf`.
-    Letter(u32),
+    /// `sda` is 0, `sdb` is 1, `sdaa` is 26.
+    Sd(u32),
+    /// `xvda` is 0.
+    Xvd(u32),
+    /// `vda` is 0.
+    Vd(u32),
+    /// `hda` is 0.
+    Hd(u32),
     /// `nvme0n1` is 0, `nvme1n1` is 1.
     Nvme(u32),
     /// `mmcblk0` is 0.
@@ -34,7 +39,12 @@ impl DiskName {
     /// Its place among the disks that the driver found.
     const fn place(self) -> u32 {
         match self {
-            Self::Letter(place) | Self::Nvme(place) | Self::Mmc(place) => place,
+            Self::Sd(place)
+            | Self::Xvd(place)
+            | Self::Vd(place)
+            | Self::Hd(place)
+            | Self::Nvme(place)
+            | Self::Mmc(place) => place,
         }
     }
 }
@@ -54,11 +64,15 @@ impl DeviceName {
             let (place, rest) = number(rest)?;
             return Some(Self { disk: DiskName::Mmc(place), partition: behind_p(rest)? });
         }
-        let rest = ["xvd", "sd", "vd", "hd"].iter().find_map(|prefix| name.strip_prefix(prefix))?;
+        type Make = fn(u32) -> DiskName;
+        const DRIVERS: [(&str, Make); 4] =
+            [("xvd", DiskName::Xvd), ("sd", DiskName::Sd), ("vd", DiskName::Vd), ("hd", DiskName::Hd)];
+        let (make, rest) =
+            DRIVERS.iter().find_map(|(prefix, make)| Some((make, name.strip_prefix(prefix)?)))?;
         let digits = rest.find(|character: char| character.is_ascii_digit()).unwrap_or(rest.len());
         let (letters, digits) = rest.split_at_checked(digits)?;
         let partition = if digits.is_empty() { None } else { Some(digits.parse().ok()?) };
-        Some(Self { disk: DiskName::Letter(place_of(letters)?), partition })
+        Some(Self { disk: make(place_of(letters)?), partition })
     }
 }
 
@@ -87,81 +101,133 @@ fn behind_p(rest: &str) -> Option<Option<u32>> {
     rest.is_empty().then_some(Some(number))
 }
 
-/// Which disk each name was, by the index of the disk.
+/// Which disk each name was, by the number of the disk.
 #[derive(Default)]
 pub(super) struct Bound {
     disks: BTreeMap<DiskName, usize>,
-    /// Those that were bound by the order of the disks alone.
-    guessed: Vec<DiskName>,
+    /// Those of which only what fits, or the order of the disks, says which they were.
+    guessed: BTreeSet<DiskName>,
+    root: usize,
 }
+
+/// Filesystems by disk and partition.
+type ByPlace<'a> = BTreeMap<(usize, Option<u32>), (usize, &'a Opened<'a>)>;
 
 impl Bound {
     /// Binds the names in `lines` of the system whose root is `opened[root]`.
     pub(super) fn of(lines: &[Line], opened: &[Opened<'_>], root: usize) -> Self {
-        let mut bound = Self::default();
-        let named: Vec<(&Line, &DeviceName)> = lines
-            .iter()
-            .filter_map(|line| match &line.by {
-                By::Device(name) => Some((line, name)),
-                _ => None,
-            })
-            .collect();
-        let own = opened.get(root);
-        for (_, name) in named.iter().filter(|(line, _)| line.at.is_empty()) {
-            if let Some(own) = own.filter(|own| own.partition == name.partition) {
-                bound.disks.insert(name.disk, own.disk);
+        let mut bound = Self { root, ..Self::default() };
+        let mut wanted: BTreeMap<DiskName, Vec<(&Line, Option<u32>)>> = BTreeMap::new();
+        for line in lines {
+            if let By::Device(name) = &line.by {
+                wanted.entry(name.disk).or_default().push((line, name.partition));
             }
         }
-        let names: Vec<DiskName> = named.iter().map(|(_, name)| name.disk).collect();
-        for name in names.iter().copied() {
-            let attached = opened.iter().find(|one| {
-                let device = one.device.and_then(|device| DeviceName::parse(device.strip_prefix("/dev/")?));
-                device.is_some_and(|device| device.disk == name)
-            });
-            if let Some(one) = attached.filter(|one| !bound.disks.values().any(|disk| *disk == one.disk)) {
-                bound.disks.entry(name).or_insert(one.disk);
-            }
+        if wanted.is_empty() {
+            return bound;
         }
+        bound.bind_root(&wanted, opened.get(root));
+        bound.bind_attached(&wanted, opened);
+        let places: ByPlace<'_> =
+            opened.iter().enumerate().map(|(index, one)| ((one.disk, one.partition), (index, one))).collect();
+        let mut disks: Vec<usize> = opened.iter().map(|one| one.disk).collect();
+        disks.sort_unstable();
+        disks.dedup();
         // Each name that is bound leaves fewer disks for the others.
-        for _ in 0..names.len() {
-            for name in names.iter().copied() {
-                let fits: Vec<usize> = bound.fitting(name, &named, opened);
-                if let &[disk] = fits.as_slice() {
-                    bound.disks.entry(name).or_insert(disk);
+        loop {
+            let before = bound.disks.len();
+            for (name, lines) in &wanted {
+                if let &[disk] = bound.fitting(*name, lines, &disks, &places).as_slice() {
+                    bound.guess(*name, disk);
                 }
             }
+            if bound.disks.len() == before {
+                break;
+            }
         }
-        for name in names {
+        for (name, lines) in &wanted {
             let place = usize::try_from(name.place()).unwrap_or(usize::MAX);
-            if bound.fitting(name, &named, opened).contains(&place) {
-                bound.disks.insert(name, place);
-                bound.guessed.push(name);
+            if bound.fitting(*name, lines, &disks, &places).contains(&place) {
+                bound.guess(*name, place);
             }
         }
         bound
     }
 
-    /// The disks that are not bound yet and have everything that the lines want of the disk called `name`.
-    fn fitting(&self, name: DiskName, named: &[(&Line, &DeviceName)], opened: &[Opened<'_>]) -> Vec<usize> {
+    /// The line of the root says what its disk is called.
+    fn bind_root(
+        &mut self,
+        wanted: &BTreeMap<DiskName, Vec<(&Line, Option<u32>)>>,
+        own: Option<&Opened<'_>>,
+    ) {
+        for (name, lines) in wanted {
+            let is_root = |(line, partition): &(&Line, Option<u32>)| {
+                line.at.is_empty() && own.is_some_and(|own| own.partition == *partition)
+            };
+            if let Some(own) = own.filter(|_| lines.iter().any(is_root)) {
+                self.disks.insert(*name, own.disk);
+            }
+        }
+    }
+
+    /// A cloud says under which name it attached a disk: `/dev/sdf`, which the kernel may call `xvdf`.
+    fn bind_attached(
+        &mut self,
+        wanted: &BTreeMap<DiskName, Vec<(&Line, Option<u32>)>>,
+        opened: &[Opened<'_>],
+    ) {
+        for name in wanted.keys() {
+            let is_it = |one: &&Opened<'_>| {
+                let device = one.device.and_then(|device| DeviceName::parse(device.strip_prefix("/dev/")?));
+                match (device.map(|device| device.disk), *name) {
+                    (
+                        Some(DiskName::Sd(attached) | DiskName::Xvd(attached)),
+                        DiskName::Sd(called) | DiskName::Xvd(called),
+                    ) => attached == called,
+                    (Some(attached), called) => attached == called,
+                    (None, _) => false,
+                }
+            };
+            if let Some(one) = opened.iter().find(is_it).filter(|one| !self.is_taken(one.disk)) {
+                self.disks.entry(*name).or_insert(one.disk);
+            }
+        }
+    }
+
+    fn is_taken(&self, disk: usize) -> bool {
+        self.disks.values().any(|taken| *taken == disk)
+    }
+
+    fn guess(&mut self, name: DiskName, disk: usize) {
+        self.disks.insert(name, disk);
+        self.guessed.insert(name);
+    }
+
+    /// The disks that are not bound yet and have everything that the lines want of the disk called `name`. The root is
+    /// mounted by its own line, and by no other.
+    fn fitting(
+        &self,
+        name: DiskName,
+        lines: &[(&Line, Option<u32>)],
+        disks: &[usize],
+        places: &ByPlace<'_>,
+    ) -> Vec<usize> {
         if self.disks.contains_key(&name) {
             return Vec::new();
         }
-        let mut disks: Vec<usize> = opened.iter().map(|one| one.disk).collect();
-        disks.dedup();
         let has = |disk: usize, line: &Line, partition: Option<u32>| {
-            opened
-                .iter()
-                .any(|one| one.disk == disk && one.partition == partition && is_kind(one, &line.kind))
+            let there = places.get(&(disk, partition));
+            there.is_some_and(|(index, one)| {
+                is_kind(one, &line.kind) && (*index == self.root) == line.at.is_empty()
+            })
         };
-        disks.retain(|disk| {
-            let wanted = named.iter().filter(|(_, wanted)| wanted.disk == name);
-            !self.disks.values().any(|taken| taken == disk)
-                && wanted.into_iter().all(|(line, wanted)| has(*disk, line, wanted.partition))
-        });
-        disks
+        let fits = |disk: &&usize| {
+            !self.is_taken(**disk) && lines.iter().all(|(line, partition)| has(**disk, line, *partition))
+        };
+        disks.iter().filter(fits).copied().collect()
     }
 
-    /// The filesystem that a line means by `name`, and whether the order of the disks alone says so.
+    /// The filesystem that a line means by `name`, and whether that is a guess.
     pub(super) fn find(&self, name: &DeviceName, kind: &str, opened: &[Opened<'_>]) -> Option<(usize, bool)> {
         let disk = self.disks.get(&name.disk)?;
         let is_it =
@@ -189,10 +255,10 @@ mod tests {
     #[test]
     fn names_of_all_drivers_are_disks_and_partitions() {
         let parse = |name: &str| DeviceName::parse(name).map(|name| (name.disk, name.partition));
-        assert_eq!(parse("sda"), Some((DiskName::Letter(0), None)));
-        assert_eq!(parse("xvdf1"), Some((DiskName::Letter(5), Some(1))));
-        assert_eq!(parse("vdb15"), Some((DiskName::Letter(1), Some(15))));
-        assert_eq!(parse("sdaa2"), Some((DiskName::Letter(26), Some(2))));
+        assert_eq!(parse("sda"), Some((DiskName::Sd(0), None)));
+        assert_eq!(parse("xvdf1"), Some((DiskName::Xvd(5), Some(1))));
+        assert_eq!(parse("vdb15"), Some((DiskName::Vd(1), Some(15))));
+        assert_eq!(parse("sdaa2"), Some((DiskName::Sd(26), Some(2))));
         assert_eq!(parse("nvme1n1p128"), Some((DiskName::Nvme(1), Some(128))));
         assert_eq!(parse("nvme0n1"), Some((DiskName::Nvme(0), None)));
         assert_eq!(parse("mmcblk0p2"), Some((DiskName::Mmc(0), Some(2))));

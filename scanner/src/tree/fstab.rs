@@ -3,13 +3,7 @@
 //! The first field names a filesystem by `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`, the links of `/dev/disk`, or the name
 //! that the kernel gave its device. For btrfs an option names a subvolume by its path or its number.
 
-use stillframe_fs::{FileId, ReadOnlyFs, read_whole};
-
-use super::descend;
 use super::devices::DeviceName;
-
-const FSTAB_CAP_BYTES: u64 = 256 * 1024;
-const MAX_MOUNTS: usize = 256;
 
 /// A line that mounts a filesystem of a disk.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +26,8 @@ pub(super) enum By {
     Device(DeviceName),
     /// By the path of an image in a file.
     File(Vec<u8>),
+    /// By the path of a folder that is shown a second time.
+    Bind(Vec<u8>),
     /// By something that lies above partitions, and is not read: device mapper, md.
     Other,
 }
@@ -47,20 +43,13 @@ pub(super) enum Subvolume {
     Number(u64),
 }
 
-/// The lines of the system whose root is `root`, in their order.
-pub(super) fn lines(fs: &dyn ReadOnlyFs, root: FileId) -> Vec<Line> {
-    let text = descend(fs, root, &[b"etc", b"fstab"])
-        .and_then(|file| read_whole(&mut *fs.open(file).ok()?, FSTAB_CAP_BYTES).ok())
-        .unwrap_or_default();
-    parse(&String::from_utf8_lossy(&text))
-}
-
-fn parse(text: &str) -> Vec<Line> {
-    text.lines().filter_map(parse_line).take(MAX_MOUNTS).collect()
+/// The lines of an `fstab`, in their order.
+pub(super) fn parse(text: &str) -> Vec<Line> {
+    text.lines().filter_map(parse_line).collect()
 }
 
 fn parse_line(line: &str) -> Option<Line> {
-    let mut fields = line.split_whitespace();
+    let mut fields = line.split([' ', '\t']).filter(|field| !field.is_empty());
     let (spec, at) = (fields.next()?, fields.next()?);
     let (kind, options) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
     if spec.starts_with('#') || !is_mounted_at_boot(options) || kind == "swap" {
@@ -69,15 +58,16 @@ fn parse_line(line: &str) -> Option<Line> {
     self::line(spec, at, kind, options)
 }
 
-/// The line that these fields make, if they mount a filesystem of a disk or of a file.
+/// The line that these fields make, if they mount a filesystem of a disk or of a file, or a folder a second time.
 pub(super) fn line(spec: &str, at: &str, kind: &str, options: &str) -> Option<Line> {
-    if is_bind(options) {
-        return None;
-    }
     let at = unescape(at);
     let at = at.strip_prefix('/')?.trim_end_matches('/');
+    let by = match is_bind(options) {
+        true => spec.starts_with('/').then(|| By::Bind(unescape(spec).into_bytes()))?,
+        false => name(spec)?,
+    };
     Some(Line {
-        by: name(spec)?,
+        by,
         at: folder(at),
         kind: if kind == "auto" { String::new() } else { kind.to_owned() },
         subvolume: subvolume(options),
@@ -90,7 +80,6 @@ fn is_mounted_at_boot(options: &str) -> bool {
     !has("noauto") || has("x-systemd.automount")
 }
 
-/// A folder that is shown a second time is no filesystem.
 fn is_bind(options: &str) -> bool {
     options.split(',').any(|option| option == "bind" || option == "rbind")
 }
@@ -112,7 +101,7 @@ fn name(spec: &str) -> Option<By> {
         KINDS.iter().find_map(|(prefix, make)| Some((make, spec.strip_prefix(prefix)?)))
     {
         // The links of `udev` write what is not harmless as `\x20`, `fstab` itself as `\040`.
-        return Some(make(unescape(value.trim_matches('"'))));
+        return Some(make(unescape(value.trim_matches(['"', '\'']))));
     }
     let Some(device) = spec.strip_prefix("/dev/") else {
         return spec.starts_with('/').then(|| By::File(unescape(spec).into_bytes()));
@@ -214,12 +203,13 @@ mod tests {
             "server:/export /mnt nfs4 defaults 0 0",
             "/dev/sdb1 /mnt ext4 noauto,user 0 0",
             "/dev/sdb2 none swap sw 0 0",
-            "/srv/data /var/data none bind 0 0",
             "/dev/root / ext4 ro 0 0",
             "none /proc proc defaults 0 0",
         ] {
             assert_eq!(parse(line), [], "{line}");
         }
+        let bind = parse("/srv/data /var/data none defaults,bind 0 0");
+        assert_eq!(bind.first().map(|line| &line.by), Some(&By::Bind(b"/srv/data".to_vec())));
         let image = parse("/srv/data\\040disk.img /mnt ext4 loop 0 0");
         assert_eq!(image.first().map(|line| &line.by), Some(&By::File(b"/srv/data disk.img".to_vec())));
         assert_eq!(parse("/dev/sdb1 /mnt ext4 noauto,x-systemd.automount 0 0").len(), 1);

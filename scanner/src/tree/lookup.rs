@@ -4,23 +4,32 @@
 
 use std::collections::HashMap;
 
-use stillframe_fs::{FileId, FileKind};
+use stillframe_fs::{FileId, FileKind, ReadOnlyFs};
 
 use super::{Opened, entry};
-use crate::mount::Mounts;
+use crate::walk::join;
 
 /// Links in one path; the kernel follows as many.
 const MAX_LINKS: u32 = 40;
 /// Components of one path, those of links counted.
 const MAX_COMPONENTS: u32 = 512;
 
-/// The tree of one system.
+/// The tree of one system, as far as it is mounted.
 pub(super) struct Lookup<'a> {
     opened: &'a [Opened<'a>],
-    /// Where each mount begins: by the machine's path, the index of its filesystem and the folder.
-    mounts: HashMap<Vec<u8>, (usize, FileId)>,
+    /// What begins at a path of the machine; `None` for what is not looked into.
+    mounts: HashMap<Vec<u8>, Option<Folder>>,
     /// Entries of folders that were looked up: paths of one system begin alike.
     known: HashMap<Place, Option<(FileId, FileKind)>>,
+}
+
+/// A folder of a filesystem.
+#[derive(Debug, Clone)]
+struct Folder {
+    filesystem: usize,
+    id: FileId,
+    /// From the filesystem's root.
+    path: Vec<u8>,
 }
 
 /// A name in a folder of a filesystem.
@@ -32,32 +41,39 @@ pub(super) struct Real {
     /// The index of its filesystem.
     pub(super) filesystem: usize,
     /// Its id there.
-    id: FileId,
+    pub(super) id: FileId,
     /// Its path on the machine; empty for the root.
     pub(super) path: Vec<u8>,
+    /// Its path from its filesystem's root.
+    pub(super) folder: Vec<u8>,
 }
 
 impl<'a> Lookup<'a> {
-    /// The tree of `system`, put together as `mounts` says, in the order of `opened`.
-    pub(super) fn new(opened: &'a [Opened<'a>], mounts: &[Mounts], system: usize) -> Self {
-        let mut begins = HashMap::new();
-        for (index, (one, mounts)) in opened.iter().zip(mounts).enumerate() {
-            for mount in mounts.mounts.iter().filter(|mount| mount.system == system) {
-                let names: Vec<&[u8]> =
-                    mount.folder.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
-                if let Some(folder) = super::descend(one.fs, one.fs.root(), &names) {
-                    begins.insert(mount.at.clone(), (index, folder));
-                }
-            }
-        }
-        Self { opened, mounts: begins, known: HashMap::new() }
+    /// A tree in which nothing is mounted yet.
+    pub(super) fn new(opened: &'a [Opened<'a>]) -> Self {
+        Self { opened, mounts: HashMap::new(), known: HashMap::new() }
+    }
+
+    /// Mounts a folder of a filesystem at a path of the machine, over what was mounted there before.
+    pub(super) fn mount(&mut self, at: Vec<u8>, filesystem: usize, id: FileId, path: Vec<u8>) {
+        self.mounts.insert(at, Some(Folder { filesystem, id, path }));
+    }
+
+    /// Mounts what is not looked into: no path leads there or below.
+    pub(super) fn close(&mut self, at: Vec<u8>) {
+        self.mounts.insert(at, None);
+    }
+
+    /// The filesystem at this index.
+    pub(super) fn fs(&self, filesystem: usize) -> Option<&'a dyn ReadOnlyFs> {
+        self.opened.get(filesystem).map(|one| one.fs)
     }
 
     /// The folder that `path` leads to; `None` where it leads to none.
     pub(super) fn folder(&mut self, path: &[u8]) -> Option<Real> {
-        let root = *self.mounts.get(b"".as_slice())?;
+        let root = self.mounts.get(b"".as_slice())?.clone()?;
         let mut waiting: Vec<Vec<u8>> = components(path);
-        let mut at = vec![(Vec::new(), root)];
+        let mut at: Vec<(Vec<u8>, Folder)> = vec![(Vec::new(), root)];
         let (mut links, mut met) = (0_u32, 0_u32);
         while let Some(name) = waiting.pop() {
             met = met.saturating_add(1);
@@ -70,19 +86,21 @@ impl<'a> Lookup<'a> {
                 }
                 continue;
             }
-            let (path, (filesystem, folder)) = at.last()?.clone();
-            let below = crate::walk::join(&path, &name);
+            let (path, folder) = at.last()?.clone();
+            let below = join(&path, &name);
             // Where something is mounted need not be on the disk: systemd makes the folder when it mounts.
             if let Some(begins) = self.mounts.get(&below) {
-                at.push((below, *begins));
+                at.push((below, begins.clone()?));
                 continue;
             }
-            let (id, kind) = self.entry(filesystem, folder, &name)?;
+            let (id, kind) = self.entry(folder.filesystem, folder.id, &name)?;
             match kind {
-                FileKind::Directory => at.push((below, (filesystem, id))),
+                FileKind::Directory => {
+                    at.push((below, Folder { id, path: join(&folder.path, &name), ..folder }));
+                }
                 FileKind::Symlink => {
                     links = links.saturating_add(1);
-                    let target = self.opened.get(filesystem)?.fs.read_link(id).ok()?;
+                    let target = self.fs(folder.filesystem)?.read_link(id).ok()?;
                     if links > MAX_LINKS || target.is_empty() {
                         return None;
                     }
@@ -94,8 +112,8 @@ impl<'a> Lookup<'a> {
                 _ => return None,
             }
         }
-        let (path, (filesystem, id)) = at.pop()?;
-        Some(Real { filesystem, id, path })
+        let (path, folder) = at.pop()?;
+        Some(Real { filesystem: folder.filesystem, id: folder.id, path, folder: folder.path })
     }
 
     /// The regular file that `path` leads to; `None` where it leads to none.
@@ -107,16 +125,12 @@ impl<'a> Lookup<'a> {
             let (id, kind) = self.entry(folder.filesystem, folder.id, name)?;
             match kind {
                 FileKind::File => {
-                    let path = crate::walk::join(&folder.path, name);
-                    return Some(Real { filesystem: folder.filesystem, id, path });
+                    let (path, own) = (join(&folder.path, name), join(&folder.folder, name));
+                    return Some(Real { filesystem: folder.filesystem, id, path, folder: own });
                 }
                 FileKind::Symlink => {
-                    let target = self.opened.get(folder.filesystem)?.fs.read_link(id).ok()?;
-                    path = if target.starts_with(b"/") {
-                        target
-                    } else {
-                        crate::walk::join(&folder.path, &target)
-                    };
+                    let target = self.fs(folder.filesystem)?.read_link(id).ok()?;
+                    path = if target.starts_with(b"/") { target } else { join(&folder.path, &target) };
                 }
                 _ => return None,
             }
@@ -125,7 +139,7 @@ impl<'a> Lookup<'a> {
     }
 
     fn entry(&mut self, filesystem: usize, folder: FileId, name: &[u8]) -> Option<(FileId, FileKind)> {
-        let fs = self.opened.get(filesystem)?.fs;
+        let fs = self.fs(filesystem)?;
         // A folder that cannot be read is told by the walk.
         let look = || entry(fs, folder, name).ok().flatten();
         *self.known.entry((filesystem, folder, name.to_vec())).or_insert_with(look)

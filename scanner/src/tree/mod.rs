@@ -1,6 +1,8 @@
 //! The filesystems of the disks as the machine sees them: which one is its root, and what its `fstab` mounts where.
 
+mod assembly;
 mod devices;
+mod files;
 mod fstab;
 mod lookup;
 #[cfg(test)]
@@ -12,10 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stillframe_fs::{FileId, FileKind, FsError, ReadOnlyFs};
 
+use self::assembly::Assembly;
 use self::devices::Bound;
+use self::files::Files;
 use self::fstab::{By, Line, Subvolume};
-use self::lookup::Lookup;
-use crate::mount::{FolderLink, Mount, MountedImage, Mounts, is_within};
+use crate::mount::Mounts;
 
 /// A filesystem that was opened, and the names that an `fstab` may call it.
 pub struct Opened<'a> {
@@ -66,24 +69,21 @@ const MARKS: [(&[&[u8]], bool); 23] = [
 /// symbolic links lead from them is told too. `before` is called before a filesystem is looked at.
 #[must_use]
 pub fn assemble(opened: &[Opened<'_>], looked_for: &[&[u8]], before: &dyn Fn(&str)) -> Vec<Mounts> {
+    let roots = roots(opened, before);
     let mut mounts = vec![Mounts::default(); opened.len()];
     let mut system = 0_usize;
-    for root in roots(opened, before) {
-        // What another system mounts (a shared /boot or data disk with packages of its own) is no system by itself.
-        if mounts.get(root.filesystem).is_some_and(|mounts| !mounts.mounts.is_empty()) {
+    for root in &roots {
+        // What another system mounts, and does not say which system it is itself (a shared /boot or data disk with packages of
+        // its own), is none.
+        if !root.names_system && mounts.get(root.filesystem).is_some_and(|mounts| !mounts.mounts.is_empty()) {
             continue;
         }
         opened.get(root.filesystem).into_iter().for_each(|one| before(one.name));
-        let at_root = Mount { system, folder: root.folder.clone(), at: Vec::new() };
+        Assembly::new(opened, root, system, before).mount(&root.lines, looked_for, &mut mounts);
         if let Some(mounts) = mounts.get_mut(root.filesystem) {
-            mounts.mounts.push(at_root);
+            mounts.unread = mounts.unread.saturating_add(root.unread);
+            mounts.has_other_roots |= root.has_others;
         }
-        let files = mount(opened, &root, system, &mut mounts);
-        cover(system, &files, &mut mounts);
-        let mut lookup = Lookup::new(opened, &mounts, system);
-        let links = links(&mut lookup, looked_for);
-        let images = images(&mut lookup, &files);
-        note(system, links, images, &mut mounts);
         system = system.saturating_add(1);
     }
     mounts
@@ -96,62 +96,69 @@ struct Root {
     folder: Vec<u8>,
     id: FileId,
     names_system: bool,
+    /// Whether other folders of the filesystem carry a system too.
+    has_others: bool,
+    /// What it mounts.
+    lines: Vec<Line>,
+    /// How many of the files that say what it mounts could not be read whole.
+    unread: u32,
 }
 
-/// The roots of all systems. One that names its system comes before one that only has packages; then the order of disks.
+/// The roots of all systems. One that names its system comes before one that only has packages, one that no other system
+/// mounts before one that is; then the order of disks.
 fn roots(opened: &[Opened<'_>], before: &dyn Fn(&str)) -> Vec<Root> {
     let mut roots: Vec<Root> = Vec::new();
     for (filesystem, one) in opened.iter().enumerate() {
         before(one.name);
         // A reader that panics keeps its own filesystem from being a root and no other; the walk meets it again and tells.
-        let root = catch_unwind(AssertUnwindSafe(|| {
-            candidates(one.fs).into_iter().find_map(|(folder, id)| Some((mark(one.fs, id)?, folder, id)))
-        }));
-        if let Ok(Some((names_system, folder, id))) = root {
-            roots.push(Root { filesystem, folder, id, names_system });
+        if let Ok(Some(root)) = catch_unwind(AssertUnwindSafe(|| root_of(filesystem, opened, one.fs))) {
+            roots.push(root);
         }
     }
-    roots.sort_by_key(|root| (!root.names_system, root.filesystem));
-    roots
+    let is_mounted = |root: &Root| {
+        roots.iter().filter(|other| other.filesystem != root.filesystem && other.names_system).any(|other| {
+            let bound = Bound::of(&other.lines, opened, other.filesystem);
+            let mut targets =
+                other.lines.iter().filter_map(|line| target(line, opened, other.filesystem, &bound));
+            targets.any(|(target, is_guessed)| target == root.filesystem && !is_guessed)
+        })
+    };
+    let keys: Vec<_> =
+        roots.iter().map(|root| (!root.names_system, is_mounted(root), root.filesystem)).collect();
+    let mut ordered: Vec<_> = keys.into_iter().zip(roots).collect();
+    ordered.sort_by_key(|(key, _)| *key);
+    ordered.into_iter().map(|(_, root)| root).collect()
 }
 
-/// Mounts what the `fstab` of the system at `root` names, and its mount units. Gives the lines that name files.
-fn mount(opened: &[Opened<'_>], root: &Root, system: usize, mounts: &mut [Mounts]) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::new();
-    if let Some(one) = opened.get(root.filesystem) {
-        lines.extend(fstab::lines(one.fs, root.id));
+/// The root on a filesystem: of several, the one that the first one's own `fstab` calls so.
+fn root_of(filesystem: usize, opened: &[Opened<'_>], fs: &dyn ReadOnlyFs) -> Option<Root> {
+    let marked: Vec<(bool, Vec<u8>, FileId)> =
+        candidates(fs).into_iter().filter_map(|(folder, id)| Some((mark(fs, id)?, folder, id))).collect();
+    let (names_system, folder, id) = marked.first()?.clone();
+    let has_others = marked.iter().skip(1).any(|(names_system, ..)| *names_system);
+    let read = |id: FileId, folder: &[u8]| {
+        let mut files = Files::new(opened, filesystem, folder, id);
+        let mut lines = files.fstab();
         // A unit for a place that `fstab` names too is overruled by it.
-        for line in units::lines(one.fs, root.id) {
+        for line in files.units() {
             if !lines.iter().any(|known| known.at == line.at) {
                 lines.push(line);
             }
         }
+        (lines, files.unread)
+    };
+    let (lines, unread) = read(id, &folder);
+    let root = Root { filesystem, folder, id, names_system, has_others, lines, unread };
+    // After a rollback an older subvolume is still there, and may come first.
+    let own = root.lines.iter().find(|line| line.at.is_empty()).map(|line| &line.subvolume);
+    if let Some(Subvolume::Path(path)) = own
+        && *path != root.folder
+        && let Some((names_system, folder, id)) = marked.into_iter().find(|(_, folder, _)| folder == path)
+    {
+        let (lines, unread) = read(id, &folder);
+        return Some(Root { filesystem, folder, id, names_system, has_others, lines, unread });
     }
-    let (files, lines): (Vec<Line>, Vec<Line>) =
-        lines.into_iter().partition(|line| matches!(line.by, By::File(_)));
-    let bound = Bound::of(&lines, opened, root.filesystem);
-    let mut missing = 0_u32;
-    // The root is where it was found, whatever its line says.
-    for line in lines.iter().filter(|line| !line.at.is_empty()) {
-        let Some((target, is_guessed)) = target(line, opened, root.filesystem, &bound) else {
-            missing = missing.saturating_add(1);
-            continue;
-        };
-        let (Some(one), Some(mounts)) = (opened.get(target), mounts.get_mut(target)) else { continue };
-        let Some(folder) = folder_of(one.fs, &line.subvolume) else {
-            missing = missing.saturating_add(1);
-            continue;
-        };
-        let mount = Mount { system, folder, at: line.at.clone() };
-        if !mounts.mounts.iter().any(|known| known.folder == mount.folder) {
-            mounts.is_guessed |= is_guessed;
-            mounts.mounts.push(mount);
-        }
-    }
-    if let Some(mounts) = mounts.get_mut(root.filesystem) {
-        mounts.missing = missing;
-    }
-    files
+    Some(root)
 }
 
 /// The filesystem that a line names, and whether that is a guess. Of copies with one UUID the one on the root's disk is
@@ -173,83 +180,7 @@ fn target(line: &Line, opened: &[Opened<'_>], root: usize, bound: &Bound) -> Opt
         }
         By::PartLabel(label) => first(&|one| one.part_label == Some(label)),
         By::Device(name) => bound.find(name, &line.kind, opened),
-        By::File(_) | By::Other => None,
-    }
-}
-
-/// The path of the folder that is mounted.
-fn folder_of(fs: &dyn ReadOnlyFs, subvolume: &Subvolume) -> Option<Vec<u8>> {
-    match subvolume {
-        Subvolume::Path(path) => Some(path.clone()),
-        Subvolume::Default => Some(default_folder(fs).0),
-        Subvolume::Number(number) => fs.subvolume_path(*number).ok().flatten(),
-    }
-}
-
-/// What is mounted where nothing is said.
-fn default_folder(fs: &dyn ReadOnlyFs) -> (Vec<u8>, FileId) {
-    let id = fs.default_root();
-    // Where the path cannot be told, the top is shown: what is below has its place there.
-    let path = if id == fs.root() { None } else { fs.subvolume_path(id.tree).ok().flatten() };
-    path.map_or_else(|| (Vec::new(), fs.root()), |path| (path, id))
-}
-
-/// Tells each filesystem of the system which of its paths other mounts lie over.
-fn cover(system: usize, files: &[Line], mounts: &mut [Mounts]) {
-    let of_system = |mount: &&Mount| mount.system == system && !mount.at.is_empty();
-    let of_disks = mounts.iter().flat_map(|one| &one.mounts).filter(of_system).map(|mount| &mount.at);
-    let places: Vec<Vec<u8>> = of_disks.chain(files.iter().map(|line| &line.at)).cloned().collect();
-    for one in mounts.iter_mut().filter(|one| one.mounts.iter().any(|mount| mount.system == system)) {
-        one.covered.extend(places.iter().map(|at| (system, at.clone())));
-    }
-}
-
-/// Where symbolic links lead from the folders that somebody looks for: the filesystem, the real path and the written one.
-fn links(lookup: &mut Lookup<'_>, looked_for: &[&[u8]]) -> Vec<(usize, Vec<u8>, Vec<u8>)> {
-    let mut links = Vec::new();
-    for written in looked_for {
-        // A reader may panic here as anywhere; then this path is looked for as it is written.
-        let Ok(Some(real)) = catch_unwind(AssertUnwindSafe(|| lookup.folder(written))) else { continue };
-        if real.path != *written {
-            links.push((real.filesystem, real.path, written.to_vec()));
-        }
-    }
-    links
-}
-
-/// The files that lines name as images: the filesystem, the file's path on the machine, and where it is mounted.
-fn images(lookup: &mut Lookup<'_>, files: &[Line]) -> Vec<(usize, Vec<u8>, Vec<u8>)> {
-    let mut images = Vec::new();
-    for line in files {
-        let By::File(path) = &line.by else { continue };
-        // One that is not there is mounted by nobody.
-        if let Ok(Some(real)) = catch_unwind(AssertUnwindSafe(|| lookup.file(path))) {
-            images.push((real.filesystem, real.path, line.at.clone()));
-        }
-    }
-    images
-}
-
-/// Keeps what was found with the filesystem that it lies on.
-fn note(
-    system: usize,
-    links: Vec<(usize, Vec<u8>, Vec<u8>)>,
-    images: Vec<(usize, Vec<u8>, Vec<u8>)>,
-    mounts: &mut [Mounts],
-) {
-    for (filesystem, real, written) in links {
-        if let Some(mounts) = mounts.get_mut(filesystem) {
-            mounts.links.push(FolderLink { system, real, written });
-        }
-    }
-    for (filesystem, path, at) in images {
-        let Some(mounts) = mounts.get_mut(filesystem) else { continue };
-        let holds = |mount: &&Mount| mount.system == system && is_within(&path, &mount.at);
-        let Some(mount) = mounts.mounts.iter().filter(holds).max_by_key(|mount| mount.at.len()) else {
-            continue;
-        };
-        let file = [&mount.folder, path.get(mount.at.len()..).unwrap_or_default()].concat();
-        mounts.images.push(MountedImage { system, file, at });
+        By::File(_) | By::Bind(_) | By::Other => None,
     }
 }
 
@@ -272,6 +203,14 @@ fn candidates(fs: &dyn ReadOnlyFs) -> Vec<(Vec<u8>, FileId)> {
     folders
 }
 
+/// What is mounted where nothing is said.
+fn default_folder(fs: &dyn ReadOnlyFs) -> (Vec<u8>, FileId) {
+    let id = fs.default_root();
+    // Where the path cannot be told, the top is shown: what is below has its place there.
+    let path = if id == fs.root() { None } else { fs.subvolume_path(id.tree).ok().flatten() };
+    path.map_or_else(|| (Vec::new(), fs.root()), |path| (path, id))
+}
+
 /// Whether `root` carries a system: `Some(true)` where it says which.
 fn mark(fs: &dyn ReadOnlyFs, root: FileId) -> Option<bool> {
     let found = MARKS.iter().filter(|(path, _)| descend(fs, root, path).is_some());
@@ -284,11 +223,6 @@ pub(crate) fn descend(fs: &dyn ReadOnlyFs, root: FileId, path: &[&[u8]]) -> Opti
         at = entry(fs, at, name).ok()??.0;
     }
     Some(at)
-}
-
-/// What an entry is, where its inode can be read or its folder says so.
-fn kind_of(fs: &dyn ReadOnlyFs, file: FileId, said: Option<FileKind>) -> Option<FileKind> {
-    fs.metadata(file).map(|metadata| metadata.kind).ok().or(said)
 }
 
 /// The entry called `name` in `folder`.

@@ -16,7 +16,9 @@ use std::sync::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use stillframe_fs::{DirEntry, FileContent, FsDescription, MemoryContent, Metadata};
 
+use super::lookup::Lookup;
 use super::*;
+use crate::mount::MountedImage;
 
 /// A folder as a filesystem.
 struct HostFolder {
@@ -166,7 +168,13 @@ fn kernel_names_mean_what_the_root_s_line_says() {
     ];
     let mounts = machine(root.path(), &parts, &[], &[]);
     assert_eq!(places(&mounts), ["/srv", "/boot", "/", ""]);
-    assert!(mounts.iter().all(|mounts| mounts.missing == 0 && !mounts.is_guessed));
+    assert_eq!(mounts.iter().map(|mounts| mounts.missing).sum::<u32>(), 0);
+    let guessed: Vec<bool> = mounts.iter().map(|mounts| mounts.is_guessed).collect();
+    assert_eq!(
+        guessed,
+        [true, false, false, false],
+        "only one disk fits `sdb`, and that is all that says so"
+    );
 }
 
 #[test]
@@ -214,8 +222,9 @@ fn what_lies_below_a_mount_is_hidden_and_links_lead_through_mounts() {
     let parts: [Part<'_>; 2] = [("root", "ext4", 0, Some(1)), ("var", "ext4", 0, Some(2))];
     let looked_for: [&[u8]; 3] = [b"/lib", b"/lib/packages", b"/usr/lib"];
     let mounts = machine(root.path(), &parts, &looked_for, &[]);
-    assert_eq!(mounts[0].machine_path(b"/var/lib/dpkg/status"), None);
-    assert_eq!(mounts[1].machine_path(b"/lib/dpkg/status").unwrap().1, b"/var/lib/dpkg/status");
+    assert_eq!(mounts[0].machine_paths(b"/var/lib/dpkg/status"), []);
+    assert_eq!(mounts[0].shown_path(b"/var/lib/dpkg/status").unwrap(), b"/var/lib/dpkg/status");
+    assert_eq!(mounts[1].machine_paths(b"/lib/dpkg/status"), [(0, b"/var/lib/dpkg/status".to_vec())]);
     let others = |mounts: &Mounts, real: &[u8]| {
         mounts.other_paths(0, real).map(|path| String::from_utf8_lossy(path).into_owned()).collect::<Vec<_>>()
     };
@@ -252,6 +261,122 @@ fn images_in_files_are_mounted_by_units_that_something_wants() {
     let image = |file: &str, at: &str| MountedImage { system: 0, file: file.into(), at: at.into() };
     assert_eq!(mounts[0].images, [image("/srv/real.img", "/srv/data")]);
     assert_eq!(mounts[1].images, [image("/lib/snapd/snaps/core_1.snap", "/snap/core/1")]);
+}
+
+/// The paths at which system 0 sees what lies at `path`.
+fn seen(mounts: &Mounts, path: &str) -> Vec<String> {
+    let paths = mounts.machine_paths(path.as_bytes()).into_iter().filter(|(system, _)| *system == 0);
+    paths.map(|(_, path)| String::from_utf8(path).unwrap()).collect()
+}
+
+#[test]
+fn a_line_that_mounts_nothing_hides_nothing_and_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "root/etc/os-release", "ID=debian\n");
+    write(root.path(), "root/var/lib/docker/overlay2/layer/x", "");
+    let fstab = "/srv/gone.img /var/lib/docker ext4 loop,nofail 0 0\n\
+        UUID=uuid-root /x ext4 nofail,subvol=/var/lib/docker 0 0\n\
+        /gone/folder /etc none bind 0 0\n/dev/sdc /var ext4 defaults 0 0\n";
+    write(root.path(), "root/etc/fstab", fstab);
+    let parts: [Part<'_>; 2] = [("root", "ext4", 0, None), ("unrelated", "ext4", 1, None)];
+    let mounts = machine(root.path(), &parts, &[], &[]);
+    assert_eq!(
+        seen(&mounts[0], "/var/lib/docker/overlay2"),
+        ["/var/lib/docker/overlay2", "/x/var/lib/docker/overlay2"]
+    );
+    assert_eq!(mounts[0].missing, 2);
+    // Only one other disk fits `sdc`: it is a guess, and hides nothing.
+    assert_eq!((places(&mounts).remove(1), mounts[1].is_guessed), ("/var".to_owned(), true));
+}
+
+#[test]
+fn the_root_is_not_what_another_name_of_a_disk_means() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "root/etc/os-release", "ID=debian\n");
+    write(
+        root.path(),
+        "root/etc/fstab",
+        "UUID=uuid-root / ext4 defaults 0 1\n/dev/sdb /data ext4 defaults 0 2\n",
+    );
+    let mounts = machine(root.path(), &[("root", "ext4", 0, None)], &[], &[]);
+    assert_eq!((places(&mounts).remove(0), mounts[0].missing), ("/".to_owned(), 1));
+    // The drivers' names are apart: `vda` and `sda` are two disks.
+    write(root.path(), "root/etc/fstab", "/dev/vda / ext4 defaults 0 1\n/dev/sda /var ext4 defaults 0 2\n");
+    let parts: [Part<'_>; 2] = [("root", "ext4", 0, None), ("var", "ext4", 1, None)];
+    assert_eq!(places(&machine(root.path(), &parts, &[], &[])), ["/", "/var"]);
+}
+
+#[test]
+fn a_folder_may_be_mounted_twice_and_bound_elsewhere() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "root/etc/os-release", "ID=debian\n");
+    write(root.path(), "data/docker/overlay2/x", "");
+    let fstab = "LABEL=label-uuid-data /mnt/all ext4 defaults 0 0\nLABEL='label-uuid-data' /data ext4 defaults 0 0\n\
+        /data/docker /var/lib/docker none bind 0 0\n";
+    write(root.path(), "root/etc/fstab", fstab);
+    let parts: [Part<'_>; 2] = [("root", "ext4", 0, None), ("data", "ext4", 1, None)];
+    let mounts = machine(root.path(), &parts, &[], &[]);
+    let expected = ["/var/lib/docker/overlay2", "/mnt/all/docker/overlay2", "/data/docker/overlay2"];
+    assert_eq!(seen(&mounts[1], "/docker/overlay2"), expected);
+    assert_eq!(seen(&mounts[0], "/var/lib/docker/x"), [""; 0], "what the bind covers");
+}
+
+#[test]
+fn a_system_that_another_mounts_is_a_system_and_comes_after_it() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "b/etc/os-release", "ID=old\n");
+    write(root.path(), "a/etc/os-release", "ID=new\n");
+    write(root.path(), "a/etc/fstab", "LABEL=label-uuid-b /mnt/b ext4 nofail 0 0\n");
+    let parts: [Part<'_>; 2] = [("b", "ext4", 0, None), ("a", "ext4", 1, None)];
+    let mounts = machine(root.path(), &parts, &[], &[]);
+    assert_eq!(mounts[1].machine_paths(b"/etc"), [(0, b"/etc".to_vec())]);
+    assert_eq!(mounts[0].machine_paths(b"/etc"), [(0, b"/mnt/b/etc".to_vec()), (1, b"/etc".to_vec())]);
+}
+
+#[test]
+fn what_says_what_is_mounted_is_found_through_links_and_told_where_it_is_too_long() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "root/etc/os-release", "ID=nixos\n");
+    write(root.path(), "root/nix/fstab", "LABEL=label-uuid-var /var ext4 defaults 0 0\n");
+    symlink("/nix/fstab", root.path().join("root/etc/fstab")).unwrap();
+    let parts: [Part<'_>; 2] = [("root", "ext4", 0, None), ("var", "ext4", 1, None)];
+    assert_eq!(places(&machine(root.path(), &parts, &[], &[])), ["/", "/var"]);
+    let many: String =
+        (0..300).map(|n| format!("tmpfs /t{n} tmpfs x 0 0\nUUID=none-{n} /m{n} ext4 x 0 0\n")).collect();
+    write(root.path(), "root/nix/fstab", &many);
+    assert_eq!(machine(root.path(), &parts, &[], &[])[0].unread, 1);
+    write(root.path(), "root/nix/fstab", &"# x\n".repeat(100_000));
+    assert_eq!(machine(root.path(), &parts, &[], &[])[0].unread, 1);
+    // A unit of the distribution that a link wants.
+    fs::write(root.path().join("root/nix/fstab"), "").unwrap();
+    let wants = root.path().join("root/etc/systemd/system/local-fs.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    write(
+        root.path(),
+        "root/usr/lib/systemd/system/var.mount",
+        "[Mount]\nWhat=/dev/disk/by-label/label-uuid-var\nWhere=/var\n",
+    );
+    symlink("/usr/lib/systemd/system/var.mount", wants.join("var.mount")).unwrap();
+    assert_eq!(places(&machine(root.path(), &parts, &[], &[])), ["/", "/var"]);
+}
+
+#[test]
+fn names_of_many_disks_are_bound_in_no_time() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "root/etc/os-release", "ID=debian\n");
+    let fstab: String = (1..=250).map(|n| format!("/dev/sdb{n} /m{n} auto x 0 0\n")).collect();
+    write(root.path(), "root/etc/fstab", &fstab);
+    let names: Vec<String> = (0..250).map(|n| format!("p{n}")).collect();
+    let mut parts: Vec<Part<'_>> = vec![("root", "ext4", 0, None)];
+    parts.extend(
+        names
+            .iter()
+            .zip(1..)
+            .flat_map(|(name, n)| [(name.as_str(), "ext4", 1, Some(n)), (name.as_str(), "ext4", 2, Some(n))]),
+    );
+    let begun = std::time::Instant::now();
+    assert_eq!(places(&machine(root.path(), &parts, &[], &[]))[1], "/m1");
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
 }
 
 /// What the kernel finds at `path` with `root` as its root.
@@ -304,9 +429,8 @@ fn paths_lead_where_the_kernel_says() {
         part_uuid: None,
         part_label: None,
     }];
-    let at_root = Mount { system: 0, folder: Vec::new(), at: Vec::new() };
-    let mounts = [Mounts::new(vec![at_root])];
-    let mut lookup = Lookup::new(&opened, &mounts, 0);
+    let mut lookup = Lookup::new(&opened);
+    lookup.mount(Vec::new(), 0, host.root(), Vec::new());
     let paths = [
         "/",
         "/lib",

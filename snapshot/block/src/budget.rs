@@ -1,7 +1,6 @@
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::{BlockSource, ExhaustedBudget, ReadError};
@@ -38,7 +37,10 @@ struct Meter {
     started_ms: AtomicU64,
     reads: AtomicU64,
     bytes: AtomicU64,
-    exhausted: OnceLock<ExhaustedBudget>,
+    /// The limit that was reached first.
+    exhausted: Mutex<Option<ExhaustedBudget>>,
+    /// Set with `exhausted`: asked at every read.
+    is_exhausted: AtomicBool,
 }
 
 impl BudgetSource {
@@ -51,7 +53,8 @@ impl BudgetSource {
             started_ms: AtomicU64::new(0),
             reads: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            exhausted: OnceLock::new(),
+            exhausted: Mutex::new(None),
+            is_exhausted: AtomicBool::new(false),
         };
         Self { inner, meter: Arc::new(meter) }
     }
@@ -68,10 +71,21 @@ impl BudgetSource {
         self.meter.started_ms.store(milliseconds(self.meter.made.elapsed()), Ordering::Relaxed);
     }
 
+    /// Begins a new budget of the same size. For a volume that was read, and on which something else lies that is read
+    /// now: what that costs is its own.
+    pub fn renew(&self) {
+        let meter = &self.meter;
+        meter.reads.store(0, Ordering::Relaxed);
+        meter.bytes.store(0, Ordering::Relaxed);
+        *meter.exhausted.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        meter.is_exhausted.store(false, Ordering::Relaxed);
+        self.restart_clock();
+    }
+
     /// The limit that was reached first, if one was. A reader may hide the cause of an error; this does not.
     #[must_use]
     pub fn exhausted(&self) -> Option<ExhaustedBudget> {
-        self.meter.exhausted.get().copied()
+        self.meter.exhausted()
     }
 
     /// Counts as a read of nothing. For loops that may go long without one: the hole of a sparse file has no end that a
@@ -86,7 +100,7 @@ impl BudgetSource {
     /// Remembers a limit of the source below: a reader may hide why it failed.
     fn note<T>(&self, answer: Result<T, ReadError>) -> Result<T, ReadError> {
         if let Err(ReadError::Budget(exhausted)) = &answer {
-            let _ = self.meter.exhausted.set(*exhausted);
+            self.meter.exhaust(*exhausted);
         }
         answer
     }
@@ -115,12 +129,22 @@ impl Meter {
         };
         if let Some(over) = over {
             // The first cause stays; later reads meet it again.
-            let _ = self.exhausted.set(over);
+            self.exhaust(over);
         }
-        match self.exhausted.get() {
-            Some(exhausted) => Err(ReadError::Budget(*exhausted)),
+        match self.exhausted() {
+            Some(exhausted) => Err(ReadError::Budget(exhausted)),
             None => Ok(()),
         }
+    }
+
+    fn exhaust(&self, by: ExhaustedBudget) {
+        self.exhausted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(by);
+        self.is_exhausted.store(true, Ordering::Relaxed);
+    }
+
+    fn exhausted(&self) -> Option<ExhaustedBudget> {
+        let is_exhausted = self.is_exhausted.load(Ordering::Relaxed);
+        is_exhausted.then(|| *self.exhausted.lock().unwrap_or_else(PoisonError::into_inner)).flatten()
     }
 }
 
@@ -169,6 +193,8 @@ mod tests {
         assert!(first.read_exact_at(0, &mut byte).is_ok() && second.read_exact_at(0, &mut byte).is_ok());
         assert!(second.read_exact_at(0, &mut byte).is_err());
         assert_eq!(first.exhausted(), Some(ExhaustedBudget::Reads { cap: 2 }));
+        first.renew();
+        assert!(second.read_exact_at(0, &mut byte).is_ok() && first.exhausted().is_none());
     }
 
     fn limited(budget: Budget) -> BudgetSource {
