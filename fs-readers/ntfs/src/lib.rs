@@ -41,6 +41,7 @@ mod logfile;
 mod lznt1;
 mod lzx;
 mod names;
+mod pieces;
 mod record;
 mod reparse;
 mod runs;

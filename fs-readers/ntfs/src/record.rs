@@ -174,11 +174,11 @@ fn by_record(list: Vec<ListEntry>, base: u64, scope: Scope<'_>) -> BTreeMap<u64,
 /// Reads one record, and the attribute list if it has one.
 fn load_record(volume: &Volume, number: u64) -> Result<(FileRecord, Vec<ListEntry>), FsError> {
     let bytes = volume.record(number)?;
-    let record = bytes.structure();
+    let (record, _) = bytes.parts();
     if record.slice(0, 4)? != b"FILE" {
         return Err(record.fault("file record signature", 0, "FILE", "something else").into());
     }
-    let (attributes, list) = attribute::attributes(&record)?;
+    let (attributes, list) = attribute::attributes(&bytes)?;
     let list = list.map_or(Ok(Vec::new()), |list| attribute::list(volume, &list))?;
     let record = FileRecord {
         reference: (u64::from(record.u16_le(0x10)?) << RECORD_NUMBER_BITS) | record_number(number),
