@@ -73,14 +73,19 @@ impl Piece {
         Arc::new(self)
     }
 
-    /// Record `index` of it, which lies `at` bytes into the volume.
+    /// Record `index` of it, if it is one, which lies `at` bytes into the volume.
     pub(crate) fn record(self: Arc<Self>, index: usize, at: u64) -> Result<RecordBytes, Fault> {
         if let Some((_, fault)) = self.faults.iter().find(|(damaged, _)| *damaged == index) {
             return Err(*fault);
         }
         let place = self.places.get(index).copied();
         let place = place.ok_or_else(|| Fault::new("file record", at, "in its piece of the MFT", index))?;
-        Ok(RecordBytes { at, piece: self, place })
+        let record = RecordBytes { at, piece: self, place };
+        let (head, _) = record.parts();
+        if head.slice(0, 4)? != b"FILE" {
+            return Err(head.fault("file record signature", 0, "FILE", "something else"));
+        }
+        Ok(record)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -224,9 +229,9 @@ mod tests {
         let mut whole = record(&[0x10, 0x30]);
         whole[0x1A] = 1;
         assert_eq!(kept(&whole), (whole, None));
-        let mut whole = record(&[]);
+        let mut whole = record(&[0x10, 0x30]);
         whole[..4].copy_from_slice(b"BAAD");
-        assert_eq!(kept(&whole).1, None);
+        assert_eq!(cut(&whole).1, 0);
     }
 
     #[test]

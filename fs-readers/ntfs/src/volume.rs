@@ -16,6 +16,8 @@ use crate::runs::Runs;
 
 /// How much of the MFT is read at once, in bytes.
 const PIECE_BYTES: u64 = 64 << 10;
+/// $MFTMirr has $MFT, itself, $LogFile and $Volume; where a cluster holds more records, those are not used.
+const MIRRORED_RECORDS: u64 = 4;
 
 /// An NTFS volume: where its bytes come from and how it is laid out.
 pub(crate) struct Volume {
@@ -66,12 +68,49 @@ impl Volume {
         Runs::new(self.cluster_bytes, self.clusters)
     }
 
-    /// Reads file record `number`.
+    /// Reads file record `number`: of the MFT's first four, where one is damaged, the copy that $MFTMirr has.
     ///
     /// # Errors
-    /// [`FsError::NotFound`] where the MFT does not reach so far, else where the record cannot be read or is cut off in
-    /// the middle of a write.
+    /// [`FsError::NotFound`] where the MFT does not reach so far, else where the record cannot be read, is none, or is cut
+    /// off in the middle of a write.
     pub(crate) fn record(&self, number: u64) -> Result<RecordBytes, FsError> {
+        match self.record_in_mft(number) {
+            Err(error) if number < MIRRORED_RECORDS && is_damage(&error) => {
+                match self.record_in_mirror(number) {
+                    Err(other) if !other.is_final() => Err(error),
+                    copy => copy,
+                }
+            }
+            read => read,
+        }
+    }
+
+    /// What is wrong with those of the first records that are read from $MFTMirr.
+    ///
+    /// # Errors
+    /// Where the source gives no more.
+    pub(crate) fn mirrored(&self) -> Result<Vec<Fault>, FsError> {
+        let mut faults = Vec::new();
+        for number in 0..MIRRORED_RECORDS {
+            let fault = match self.record_in_mft(number) {
+                Err(FsError::Corrupt(fault)) => fault,
+                Err(error) if error.is_final() => return Err(error),
+                Err(error) if is_damage(&error) => {
+                    Fault::new("file record", self.record_position(number), "readable", "not read")
+                }
+                _ => continue,
+            };
+            match self.record_in_mirror(number) {
+                Err(error) if error.is_final() => return Err(error),
+                // Whoever needs that record is told.
+                Err(_) => {}
+                Ok(_) => faults.push(fault),
+            }
+        }
+        Ok(faults)
+    }
+
+    fn record_in_mft(&self, number: u64) -> Result<RecordBytes, FsError> {
         let at = self.record_position(number);
         let Some(mft) = &self.mft else { return self.single(None, number, at) };
         let end = number.checked_add(1).and_then(|end| end.checked_mul(self.record_bytes()));
@@ -85,6 +124,11 @@ impl Volume {
             // Some other record of the piece may be what cannot be read.
             Err(_) => self.single(Some(mft), number, at),
         }
+    }
+
+    fn record_in_mirror(&self, number: u64) -> Result<RecordBytes, FsError> {
+        let at = self.boot.mirror_at.ok_or(FsError::NotFound)?;
+        self.single(None, number, at.saturating_add(number.saturating_mul(self.record_bytes())))
     }
 
     /// Where the source is asked for these records, in order and each byte once; those that are at hand are left out.
@@ -163,6 +207,10 @@ impl Volume {
         }
         piece.closed()
     }
+}
+
+fn is_damage(error: &FsError) -> bool {
+    !error.is_final() && matches!(error, FsError::Corrupt(_) | FsError::Read(_))
 }
 
 /// Undoes the update sequence of a FILE or INDX record: the last two bytes of each sector lie in its header.
