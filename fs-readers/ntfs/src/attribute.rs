@@ -1,9 +1,12 @@
 //! Attributes of file records, and attribute lists. libyal's libfsntfs documentation, "MFT attribute" and "Attribute list".
 
+use std::ops::Range;
+
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::FsError;
 
 use crate::content::read_stream;
+use crate::pieces::{RECORD_HEADER_BYTES, RecordBytes};
 use crate::record::{UNNAMED, record_number};
 use crate::runs::Runs;
 use crate::volume::Volume;
@@ -185,34 +188,78 @@ fn value(header: &Structure<'_>) -> Result<Value, Fault> {
 }
 
 /// The attributes of a record that are ever asked for, and its attribute list, if it has one.
-pub(crate) fn attributes(record: &Structure<'_>) -> Result<(Vec<Attribute>, Option<Attribute>), Fault> {
-    let used = usize::try_from(record.u32_le(0x18)?).unwrap_or(usize::MAX);
-    if used > record.len() {
-        return Err(record.fault("file record size", 0x18, record.len(), used));
+pub(crate) fn attributes(record: &RecordBytes) -> Result<(Vec<Attribute>, Option<Attribute>), Fault> {
+    let (head, tail) = record.parts();
+    let mut found = (Vec::new(), None);
+    match tail {
+        None => {
+            let used = usize::try_from(head.u32_le(0x18)?).unwrap_or(usize::MAX);
+            if used > head.len() {
+                return Err(head.fault("file record size", 0x18, head.len(), used));
+            }
+            let used = head.part("file record", 0, used)?;
+            parse_all(&used, usize::from(head.u16_le(0x14)?), &mut found)?;
+        }
+        Some(tail) => {
+            parse_all(&head, usize::from(head.u16_le(0x14)?), &mut found)?;
+            parse_all(&tail, 0, &mut found)?;
+        }
     }
-    let used = record.part("file record", 0, used)?;
-    let mut offset = usize::from(used.u16_le(0x14)?);
-    let (mut attributes, mut list) = (Vec::new(), None);
-    // A record that is full may end without the marker.
-    while offset < used.len() {
-        let kind = used.u32_le(offset)?;
-        if kind == END {
-            break;
-        }
-        let len = usize::try_from(used.u32_le(offset.saturating_add(4))?).unwrap_or(usize::MAX);
-        if len < HEADER_BYTES {
-            return Err(used.fault("attribute length", offset.saturating_add(4), HEADER_BYTES, len));
-        }
-        let header = used.part("attribute", offset, len)?;
-        let kind = Kind(kind);
+    Ok(found)
+}
+
+/// Adds the attributes of `used`, the first of which begins at `offset`.
+fn parse_all(
+    used: &Structure<'_>,
+    mut offset: usize,
+    (attributes, list): &mut (Vec<Attribute>, Option<Attribute>),
+) -> Result<(), Fault> {
+    while let Some((kind, header)) = next(used, offset)? {
         if kind == Kind::ATTRIBUTE_LIST {
-            list = Some(Attribute::parse(kind, &header)?);
+            *list = Some(Attribute::parse(kind, &header)?);
         } else if kind.is_read() {
             attributes.push(Attribute::parse(kind, &header)?);
         }
-        offset = offset.saturating_add(len);
+        offset = offset.saturating_add(header.len());
     }
-    Ok((attributes, list))
+    Ok(())
+}
+
+/// The attribute at `offset` of a record's used part, where there is one more.
+fn next<'a>(used: &Structure<'a>, offset: usize) -> Result<Option<(Kind, Structure<'a>)>, Fault> {
+    // A record that is full may end without the marker.
+    if offset >= used.len() {
+        return Ok(None);
+    }
+    let kind = used.u32_le(offset)?;
+    if kind == END {
+        return Ok(None);
+    }
+    let len = usize::try_from(used.u32_le(offset.saturating_add(4))?).unwrap_or(usize::MAX);
+    if len < HEADER_BYTES {
+        return Err(used.fault("attribute length", offset.saturating_add(4), HEADER_BYTES, len));
+    }
+    Ok(Some((Kind(kind), used.part("attribute", offset, len)?)))
+}
+
+/// Where the used part of a record holds whole attributes that are never asked for: the first such and those that follow
+/// it. They are in the order of their types, so that there are mostly no others.
+pub(crate) fn never_read(used: &[u8]) -> Range<usize> {
+    let used = Structure::new("file record", 0, used);
+    let mut offset = used.u16_le(0x14).map_or(usize::MAX, usize::from);
+    let mut range = 0..0;
+    while let Ok(Some((kind, header))) = next(&used, offset) {
+        let end = offset.saturating_add(header.len());
+        match (kind.is_read(), range.is_empty()) {
+            (false, true) => range = offset..end,
+            (false, false) => range.end = end,
+            (true, true) => {}
+            (true, false) => break,
+        }
+        offset = end;
+    }
+    // The header's own fields are read.
+    if range.start < RECORD_HEADER_BYTES { 0..0 } else { range }
 }
 
 /// An entry of an attribute list.

@@ -1,4 +1,4 @@
-//! The boot sector: how large clusters and file records are, and where the MFT begins. libyal's libfsntfs documentation,
+//! The boot sector: how large clusters and file records are, and where the MFT and its copy begin. libyal's libfsntfs documentation,
 //! "The boot record".
 
 use stillframe_block::BlockSource;
@@ -22,6 +22,8 @@ pub(crate) struct BootSector {
     pub(crate) record_bytes: u32,
     /// Where the MFT begins, in bytes.
     pub(crate) mft_at: u64,
+    /// Where the copy of its first records lies, if that is in the volume.
+    pub(crate) mirror_at: Option<u64>,
     pub(crate) serial_number: u64,
 }
 
@@ -66,11 +68,14 @@ impl BootSector {
         if size_bytes > VOLUME_CAP_BYTES {
             return Err(sector.fault("boot sector volume size", 0x28, VOLUME_CAP_BYTES, size_bytes));
         }
-        let mft_at =
-            sector.u64_le(0x30)?.checked_mul(cluster_bytes).filter(|at| (1..size_bytes).contains(at));
+        let position =
+            |cluster: u64| cluster.checked_mul(cluster_bytes).filter(|at| (1..size_bytes).contains(at));
+        let mft_at = position(sector.u64_le(0x30)?);
+        let mirror_at = position(sector.u64_le(0x38)?);
         let mft_at =
             mft_at.ok_or_else(|| sector.fault("boot sector MFT cluster", 0x30, "in the volume", 0_u8))?;
-        Ok(Self { size_bytes, cluster_bytes, record_bytes, mft_at, serial_number: sector.u64_le(0x48)? })
+        let serial_number = sector.u64_le(0x48)?;
+        Ok(Self { size_bytes, cluster_bytes, record_bytes, mft_at, mirror_at, serial_number })
     }
 }
 

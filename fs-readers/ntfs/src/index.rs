@@ -77,6 +77,8 @@ pub(crate) struct IndexRecords<'v> {
     bitmap: Content<'v>,
     record_bytes: u64,
     records: u64,
+    /// Of $BITMAP, that were ever written.
+    bits: u64,
     next: u64,
     /// The piece of $BITMAP that holds the bit of `next`, if it has been read.
     piece: Vec<u8>,
@@ -112,6 +114,12 @@ impl<'v> IndexRecords<'v> {
             let what = "$INDEX_ALLOCATION data runs";
             return Err(Fault::new(what, allocation.at, "clusters of the volume", "others").into());
         }
+        // A bitmap that is nowhere would be looked through without a read.
+        if matches!(&bitmap.body, Body::Runs(runs) if runs.has_hole()) {
+            return Err(Fault::new("index $BITMAP data runs", bitmap.at, "no hole", "a hole").into());
+        }
+        // What was never written of it is zeros.
+        let bits = bitmap.size.min(bitmap.initialized).saturating_mul(8);
         let records = allocation.size.checked_div(record_bytes).unwrap_or(0);
         Ok(Self {
             volume,
@@ -120,6 +128,7 @@ impl<'v> IndexRecords<'v> {
             bitmap: content::open(volume, bitmap)?,
             record_bytes,
             records,
+            bits,
             next: 0,
             piece: Vec::new(),
             piece_at: None,
@@ -129,7 +138,7 @@ impl<'v> IndexRecords<'v> {
 
     /// The number of the next used record.
     fn next_used(&mut self) -> Result<Option<u64>, FsError> {
-        while self.next < self.records {
+        while self.next < self.records.min(self.bits) {
             let byte_at = self.next / 8;
             let piece_at = byte_at.saturating_sub(byte_at % BITMAP_PIECE_BYTES);
             if self.piece_at != Some(piece_at) {

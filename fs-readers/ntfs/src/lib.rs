@@ -41,6 +41,7 @@ mod logfile;
 mod lznt1;
 mod lzx;
 mod names;
+mod pieces;
 mod record;
 mod reparse;
 mod runs;
@@ -88,7 +89,7 @@ pub struct NtfsReader {
 /// Opens the NTFS filesystem that fills `volume`.
 ///
 /// # Errors
-/// [`FsError`] where the boot sector, the MFT's first record or the root directory's record is damaged.
+/// [`FsError`] where the boot sector, the MFT's first record and its copy, or the root directory's record is damaged.
 pub fn open(volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOnlyFs>, FsError> {
     Ok(Box::new(NtfsReader::open(volume)?))
 }
@@ -105,7 +106,7 @@ impl NtfsReader {
         if !root.is_directory() {
             return Err(Fault::new("root directory", root.at, "a directory", "another file").into());
         }
-        let mut faults = Vec::new();
+        let mut faults = volume.mirrored()?;
         let description = describe(&volume, &mut faults)?;
         let (claimed, found) = (description.size_bytes, volume.source.len_bytes());
         if found < claimed {

@@ -83,7 +83,7 @@ impl FileRecord {
         {
             return Err(FsError::NotFound);
         }
-        for (extension, wanted) in by_record(list, number, scope) {
+        for (extension, wanted) in by_record(entries(volume, list)?, number, scope) {
             record.add_extension(volume, extension, &wanted)?;
         }
         Ok(record)
@@ -95,6 +95,7 @@ impl FileRecord {
         extension: u64,
         wanted: &[ListEntry],
     ) -> Result<(), FsError> {
+        // Its own list, if it has one, is not the file's.
         let (mut other, _) = load_record(volume, record_number(extension))?;
         let same_file = other.base == self.reference && other.flags & IN_USE != 0;
         if !same_file || sequence_number(extension) != sequence_number(other.reference) {
@@ -148,7 +149,7 @@ impl FileRecord {
 pub(crate) fn find_mft(volume: &mut Volume) -> Result<(), FsError> {
     let (mut mft, list) = load_record(volume, 0)?;
     let data = Kind::DATA;
-    let list = list.into_iter().filter(|entry| entry.kind == data).collect();
+    let list = entries(volume, list)?.into_iter().filter(|entry| entry.kind == data).collect();
     let mut extensions: Vec<_> = by_record(list, 0, Scope::Whole).into_iter().collect();
     extensions.sort_by_key(|(_, entries)| entries.iter().map(|entry| entry.lowest_vcn).min());
     let missing = Fault::new("MFT", mft.at, "a $DATA attribute", "none");
@@ -171,15 +172,11 @@ fn by_record(list: Vec<ListEntry>, base: u64, scope: Scope<'_>) -> BTreeMap<u64,
     records
 }
 
-/// Reads one record, and the attribute list if it has one.
-fn load_record(volume: &Volume, number: u64) -> Result<(FileRecord, Vec<ListEntry>), FsError> {
+/// Reads one record, and its attribute list attribute if it has one.
+fn load_record(volume: &Volume, number: u64) -> Result<(FileRecord, Option<Attribute>), FsError> {
     let bytes = volume.record(number)?;
-    let record = bytes.structure();
-    if record.slice(0, 4)? != b"FILE" {
-        return Err(record.fault("file record signature", 0, "FILE", "something else").into());
-    }
-    let (attributes, list) = attribute::attributes(&record)?;
-    let list = list.map_or(Ok(Vec::new()), |list| attribute::list(volume, &list))?;
+    let (record, _) = bytes.parts();
+    let (attributes, list) = attribute::attributes(&bytes)?;
     let record = FileRecord {
         reference: (u64::from(record.u16_le(0x10)?) << RECORD_NUMBER_BITS) | record_number(number),
         at: bytes.at,
@@ -189,4 +186,9 @@ fn load_record(volume: &Volume, number: u64) -> Result<(FileRecord, Vec<ListEntr
         attributes,
     };
     Ok((record, list))
+}
+
+/// The entries of the attribute list of a base record, if it has one.
+fn entries(volume: &Volume, list: Option<Attribute>) -> Result<Vec<ListEntry>, FsError> {
+    list.map_or(Ok(Vec::new()), |list| attribute::list(volume, &list))
 }

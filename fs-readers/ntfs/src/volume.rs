@@ -1,21 +1,23 @@
 //! The volume: how it is laid out, and its file records.
 //!
 //! Records are read some at once, since those of one directory mostly lie side by side. Their update sequences are undone
-//! then, and what was read is kept in a cache of fixed size.
+//! then, and what was read is kept (`pieces`).
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use stillframe_block::BlockSource;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{FsError, extent_hints};
 
 use crate::boot::BootSector;
+use crate::pieces::{Piece, Pieces, RecordBytes};
 use crate::runs::Runs;
 
-/// How much of the MFT is read at once, in bytes, and how many such pieces are kept: 16 MiB.
-const PIECE_BYTES: u64 = 16 << 10;
-const PIECES_KEPT: usize = 1024;
+/// How much of the MFT is read at once, in bytes.
+const PIECE_BYTES: u64 = 64 << 10;
+/// $MFTMirr has $MFT, itself, $LogFile and $Volume; where a cluster holds more records, those are not used.
+const MIRRORED_RECORDS: u64 = 4;
 
 /// An NTFS volume: where its bytes come from and how it is laid out.
 pub(crate) struct Volume {
@@ -30,33 +32,7 @@ pub(crate) struct Volume {
 struct Mft {
     runs: Runs,
     len_bytes: u64,
-    /// Each piece has one slot that it may lie in, by its number.
-    pieces: Vec<Slot>,
-}
-
-/// A piece and its number.
-type Slot = Mutex<Option<(u64, Arc<Piece>)>>;
-
-/// Some records side by side, without their update sequences.
-struct Piece {
-    bytes: Vec<u8>,
-    /// By record: what is wrong with its update sequence.
-    faults: Vec<Option<Fault>>,
-}
-
-/// The bytes of one file record, its update sequence undone.
-pub(crate) struct RecordBytes {
-    /// The offset of the record on the volume, in bytes.
-    pub(crate) at: u64,
-    piece: Arc<Piece>,
-    range: Range<usize>,
-}
-
-impl RecordBytes {
-    pub(crate) fn structure(&self) -> Structure<'_> {
-        let bytes = self.piece.bytes.get(self.range.clone()).unwrap_or_default();
-        Structure::new("file record", self.at, bytes)
-    }
+    pieces: Pieces,
 }
 
 impl Volume {
@@ -74,8 +50,7 @@ impl Volume {
         if runs.has_hole() {
             return Err(Fault::new("MFT", self.boot.mft_at, "data runs without a hole", "a hole").into());
         }
-        let pieces = (0..PIECES_KEPT).map(|_| Mutex::new(None)).collect();
-        self.mft = Some(Mft { runs, len_bytes, pieces });
+        self.mft = Some(Mft { runs, len_bytes, pieces: Pieces::new() });
         Ok(())
     }
 
@@ -93,12 +68,49 @@ impl Volume {
         Runs::new(self.cluster_bytes, self.clusters)
     }
 
-    /// Reads file record `number`.
+    /// Reads file record `number`: of the MFT's first four, where one is damaged, the copy that $MFTMirr has.
     ///
     /// # Errors
-    /// [`FsError::NotFound`] where the MFT does not reach so far, else where the record cannot be read or is cut off in
-    /// the middle of a write.
+    /// [`FsError::NotFound`] where the MFT does not reach so far, else where the record cannot be read, is none, or is cut
+    /// off in the middle of a write.
     pub(crate) fn record(&self, number: u64) -> Result<RecordBytes, FsError> {
+        match self.record_in_mft(number) {
+            Err(error) if number < MIRRORED_RECORDS && is_damage(&error) => {
+                match self.record_in_mirror(number) {
+                    Err(other) if !other.is_final() => Err(error),
+                    copy => copy,
+                }
+            }
+            read => read,
+        }
+    }
+
+    /// What is wrong with those of the first records that are read from $MFTMirr.
+    ///
+    /// # Errors
+    /// Where the source gives no more.
+    pub(crate) fn mirrored(&self) -> Result<Vec<Fault>, FsError> {
+        let mut faults = Vec::new();
+        for number in 0..MIRRORED_RECORDS {
+            let fault = match self.record_in_mft(number) {
+                Err(FsError::Corrupt(fault)) => fault,
+                Err(error) if error.is_final() => return Err(error),
+                Err(error) if is_damage(&error) => {
+                    Fault::new("file record", self.record_position(number), "readable", "not read")
+                }
+                _ => continue,
+            };
+            match self.record_in_mirror(number) {
+                Err(error) if error.is_final() => return Err(error),
+                // Whoever needs that record is told.
+                Err(_) => {}
+                Ok(_) => faults.push(fault),
+            }
+        }
+        Ok(faults)
+    }
+
+    fn record_in_mft(&self, number: u64) -> Result<RecordBytes, FsError> {
         let at = self.record_position(number);
         let Some(mft) = &self.mft else { return self.single(None, number, at) };
         let end = number.checked_add(1).and_then(|end| end.checked_mul(self.record_bytes()));
@@ -107,11 +119,16 @@ impl Volume {
         }
         let (piece_number, index) = self.place(number);
         match self.piece(mft, piece_number) {
-            Ok(piece) => self.of_piece(piece, index, at),
+            Ok(piece) => Ok(piece.record(index, at)?),
             Err(error) if error.is_final() => Err(error),
             // Some other record of the piece may be what cannot be read.
             Err(_) => self.single(Some(mft), number, at),
         }
+    }
+
+    fn record_in_mirror(&self, number: u64) -> Result<RecordBytes, FsError> {
+        let at = self.boot.mirror_at.ok_or(FsError::NotFound)?;
+        self.single(None, number, at.saturating_add(number.saturating_mul(self.record_bytes())))
     }
 
     /// Where the source is asked for these records, in order and each byte once; those that are at hand are left out.
@@ -120,7 +137,7 @@ impl Volume {
         let mut pieces: Vec<_> = numbers.map(|number| self.place(number).0).collect();
         pieces.sort_unstable();
         pieces.dedup();
-        pieces.retain(|number| mft.kept(*number).is_none());
+        pieces.retain(|number| mft.pieces.kept(*number).is_none());
         let mut ranges = Vec::new();
         for number in pieces {
             let start = number.saturating_mul(self.piece_bytes());
@@ -151,7 +168,7 @@ impl Volume {
     }
 
     fn piece(&self, mft: &Mft, number: u64) -> Result<Arc<Piece>, FsError> {
-        if let Some(piece) = mft.kept(number) {
+        if let Some(piece) = mft.pieces.kept(number) {
             return Ok(piece);
         }
         let start = number.saturating_mul(self.piece_bytes());
@@ -160,8 +177,8 @@ impl Volume {
         let mut bytes = vec![0; usize::try_from(whole).unwrap_or(0)];
         mft.runs.read(&*self.source, start, &mut bytes)?;
         let position = |offset| mft.runs.position(start.saturating_add(offset)).unwrap_or(self.boot.mft_at);
-        let piece = Arc::new(self.undone(bytes, position));
-        mft.keep(number, &piece);
+        let piece = self.undone(bytes, position);
+        mft.pieces.keep(number, &piece);
         Ok(piece)
     }
 
@@ -174,47 +191,26 @@ impl Volume {
             }
             None => self.source.read_exact_at(at, &mut bytes)?,
         }
-        self.of_piece(Arc::new(self.undone(bytes, |_| at)), 0, at)
+        Ok(self.undone(bytes, |_| at).record(0, at)?)
     }
 
     /// Undoes the update sequences of all records in `bytes`. What is no record is left as it is.
-    fn undone(&self, mut bytes: Vec<u8>, position: impl Fn(u64) -> u64) -> Piece {
+    fn undone(&self, mut bytes: Vec<u8>, position: impl Fn(u64) -> u64) -> Arc<Piece> {
         let record_len = usize::try_from(self.boot.record_bytes).unwrap_or(1).max(1);
-        let records = (0_u64..).zip(bytes.chunks_exact_mut(record_len));
-        let faults = records.map(|(index, record)| {
-            let at = position(index.saturating_mul(self.record_bytes()));
-            record.starts_with(b"FILE").then(|| fix_up("file record", at, record).err()).flatten()
-        });
-        let faults = faults.collect();
-        Piece { bytes, faults }
-    }
-
-    fn of_piece(&self, piece: Arc<Piece>, index: usize, at: u64) -> Result<RecordBytes, FsError> {
-        if let Some(Some(fault)) = piece.faults.get(index) {
-            return Err((*fault).into());
+        let mut piece = Piece::for_records(bytes.len().checked_div(record_len).unwrap_or(0));
+        for (index, record) in (0_u64..).zip(bytes.chunks_exact_mut(record_len)) {
+            let undone = match record.starts_with(b"FILE") {
+                true => fix_up("file record", position(index.saturating_mul(self.record_bytes())), record),
+                false => Ok(()),
+            };
+            piece.push(undone.map(|()| &*record));
         }
-        let len = usize::try_from(self.boot.record_bytes).unwrap_or(0);
-        let start = index.saturating_mul(len);
-        Ok(RecordBytes { at, piece, range: start..start.saturating_add(len) })
+        piece.closed()
     }
 }
 
-impl Mft {
-    fn slot(&self, number: u64) -> Option<&Slot> {
-        let count = u64::try_from(self.pieces.len()).ok()?;
-        self.pieces.get(usize::try_from(number.checked_rem(count)?).ok()?)
-    }
-
-    fn kept(&self, number: u64) -> Option<Arc<Piece>> {
-        let slot = self.slot(number)?.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().filter(|(kept, _)| *kept == number).map(|(_, piece)| Arc::clone(piece))
-    }
-
-    fn keep(&self, number: u64, piece: &Arc<Piece>) {
-        if let Some(slot) = self.slot(number) {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, Arc::clone(piece)));
-        }
-    }
+fn is_damage(error: &FsError) -> bool {
+    !error.is_final() && matches!(error, FsError::Corrupt(_) | FsError::Read(_))
 }
 
 /// Undoes the update sequence of a FILE or INDX record: the last two bytes of each sector lie in its header.

@@ -172,14 +172,14 @@ fn an_mft_whose_record_has_an_attribute_list() {
     assert!(open_source(std::sync::Arc::new(stillframe_block::MemorySource(cut))).is_err());
 }
 
-fn contents(image: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn contents(image: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let fs = open(image.to_vec());
     let paths = walk(&*fs).into_iter().filter(|(path, _)| path.starts_with(b"file"));
     paths.map(|(path, Entry { id, .. })| (path, read_all(&mut *fs.open(id).unwrap()).unwrap())).collect()
 }
 
 /// Moves the second half of the MFT's data runs to record 15, as Windows does when its own record is full.
-fn split_mft(mut image: Vec<u8>) -> Vec<u8> {
+pub(crate) fn split_mft(mut image: Vec<u8>) -> Vec<u8> {
     let base = record_at(&image, 0);
     let extension = record_at(&image, 15);
     for record in [base, extension] {
@@ -230,7 +230,7 @@ fn split_mft(mut image: Vec<u8>) -> Vec<u8> {
     image
 }
 
-fn undo_update_sequence(image: &mut [u8], record: usize) {
+pub(crate) fn undo_update_sequence(image: &mut [u8], record: usize) {
     let at = record + u16_at(image, record + 4);
     for sector in 0..2 {
         let end = record + sector * 512 + 510;
@@ -238,7 +238,7 @@ fn undo_update_sequence(image: &mut [u8], record: usize) {
     }
 }
 
-fn write_record(image: &mut [u8], record: usize, attributes: &[Vec<u8>]) {
+pub(crate) fn write_record(image: &mut [u8], record: usize, attributes: &[Vec<u8>]) {
     let mut at = record + u16_at(image, record + 0x14);
     image[at..record + 1024].fill(0);
     for attribute in attributes {

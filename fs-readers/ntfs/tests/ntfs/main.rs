@@ -14,6 +14,7 @@
 mod corpora;
 mod damaged;
 mod hints;
+mod hostile;
 mod made;
 mod metadata;
 mod mutation;
