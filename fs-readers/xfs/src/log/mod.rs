@@ -23,25 +23,38 @@ use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::FsError;
 
 use crate::changes::Changes;
-use crate::superblock::Superblock;
+use crate::checksum::check_sequence_number;
+use crate::superblock::{SEQUENCE_NUMBER_OFFSET, Superblock};
+use crate::volume::to_u64;
 use device::{LogDevice, Stream};
-use ends::Ends;
+use ends::{Dirty, Ends};
 use items::Replay;
 use record::Record;
 use transaction::Open;
 
-/// What the log changes; `None` where it holds nothing that must be replayed.
-pub(crate) fn recover(
-    source: &Arc<dyn BlockSource>,
-    superblock: &Superblock,
-) -> Result<Option<Changes>, FsError> {
+/// What the log says.
+pub(crate) struct Recovered {
+    /// What it changes; `None` where it holds nothing that must be replayed.
+    pub(crate) changes: Option<Changes>,
+    /// The sequence number that its next record would have: no metadata of version 5 carries a later one.
+    pub(crate) head: u64,
+    /// What the kernel takes for an end of the log, and may be damage.
+    pub(crate) doubt: Option<Fault>,
+}
+
+/// Finds the ends of the log and takes in what lies between them.
+pub(crate) fn recover(source: &Arc<dyn BlockSource>, superblock: &Superblock) -> Result<Recovered, FsError> {
     let device = LogDevice::new(source, superblock)?;
-    let Ends::Dirty { mut tail, head, in_flight } = ends::find(&device)? else {
-        return Ok(None);
+    let Ends { head_lsn, dirty, doubt } = ends::find(&device)?;
+    let recovered = |changes| Ok(Recovered { changes, head: head_lsn, doubt });
+    // Before anything is replayed, which may end in an error that says less.
+    check_superblock(superblock, head_lsn)?;
+    let Some(Dirty { mut tail, head, in_flight }) = dirty else {
+        return recovered(None);
     };
     loop {
         match replay(&device, superblock, tail, head)? {
-            Outcome::Replayed(changes) => return Ok(Some(*changes)),
+            Outcome::Replayed(changes) => return recovered(Some(*changes)),
             Outcome::Damaged { sector, fault } => {
                 // Buffers that were under way when the machine stopped may have been written over the tail.
                 if device.distance(head, sector) > in_flight {
@@ -50,6 +63,14 @@ pub(crate) fn recover(
                 tail = next_record(&device, sector, head, in_flight)?.ok_or(fault)?;
             }
         }
+    }
+}
+
+/// The superblock was read before the log's end was known.
+fn check_superblock(superblock: &Superblock, head: u64) -> Result<(), Fault> {
+    match superblock.sequence_number {
+        Some(number) => check_sequence_number(number, head, to_u64(SEQUENCE_NUMBER_OFFSET)),
+        None => Ok(()),
     }
 }
 
@@ -81,6 +102,7 @@ fn replay(device: &LogDevice, superblock: &Superblock, tail: u64, head: u64) -> 
         if !record.checksum_holds(bytes) || (superblock.has_checksums && !holds_or_is_from_mkfs(&record)) {
             return damaged(Fault::new("log record checksum", at, "a match", "none"));
         }
+        record.check_uuid(device)?;
         let content = record.content(at, bytes)?;
         let content = Structure::new("log record", at, &content);
         open.add_record(record.lsn, record.operations, &content, &mut |committed| replay.apply(committed))?;
