@@ -25,7 +25,7 @@ pub(super) struct Ends {
     pub(super) head_lsn: u64,
     /// `None` where nothing is to be replayed.
     pub(super) dirty: Option<Dirty>,
-    /// What the kernel takes for a log without records, and may be damage.
+    /// What the kernel takes for a log with nothing to replay, and may be damage.
     pub(super) doubt: Option<Fault>,
 }
 
@@ -60,7 +60,12 @@ pub(super) fn find(device: &LogDevice) -> Result<Ends, FsError> {
     let cycle = u64::from(last.cycle).saturating_add(u64::from(head <= last.sector));
     let ends = Ends { head_lsn: sequence_number(cycle, head), dirty: None, doubt: None };
     check_tail(device, &last, ends.head_lsn)?;
-    if is_clean || tail == head {
+    if is_clean {
+        let bytes = device.read(last.sector, last.sectors())?;
+        let doubt = || Fault::new("log record checksum", device.at(last.sector), "a match", "none");
+        return Ok(Ends { doubt: (!last.checksum_holds(&bytes)).then(doubt), ..ends });
+    }
+    if tail == head {
         return Ok(ends);
     }
     let in_flight = MAX_IN_FLIGHT.saturating_mul(last.buffer_bytes) / SECTOR_BYTES;

@@ -19,7 +19,7 @@ mod transaction;
 use std::sync::Arc;
 
 use stillframe_block::BlockSource;
-use stillframe_bytes::{Fault, Structure};
+use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
 use crate::changes::Changes;
@@ -29,7 +29,7 @@ use crate::volume::to_u64;
 use device::{LogDevice, Stream};
 use ends::{Dirty, Ends};
 use items::Replay;
-use record::Record;
+use record::{Record, cycle_part_of, sector_of, sequence_number};
 use transaction::Open;
 
 /// What the log says.
@@ -38,7 +38,7 @@ pub(crate) struct Recovered {
     pub(crate) changes: Option<Changes>,
     /// The sequence number that its next record would have: no metadata of version 5 carries a later one.
     pub(crate) head: u64,
-    /// What the kernel takes for an end of the log, and may be damage.
+    /// What the kernel takes for a log with nothing to replay, and may be damage.
     pub(crate) doubt: Option<Fault>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn recover(source: &Arc<dyn BlockSource>, superblock: &Superblock) ->
         return recovered(None);
     };
     loop {
-        match replay(&device, superblock, tail, head)? {
+        match replay(&device, superblock, tail, head_lsn)? {
             Outcome::Replayed(changes) => return recovered(Some(*changes)),
             Outcome::Damaged { sector, fault } => {
                 // Buffers that were under way when the machine stopped may have been written over the tail.
@@ -79,7 +79,8 @@ enum Outcome {
     Damaged { sector: u64, fault: Fault },
 }
 
-fn replay(device: &LogDevice, superblock: &Superblock, tail: u64, head: u64) -> Result<Outcome, FsError> {
+fn replay(device: &LogDevice, superblock: &Superblock, tail: u64, head_lsn: u64) -> Result<Outcome, FsError> {
+    let head = sector_of(head_lsn);
     let mut stream = Stream::new(device, tail, head);
     let mut open = Open::default();
     let mut replay = Replay::new(superblock);
@@ -94,8 +95,16 @@ fn replay(device: &LogDevice, superblock: &Superblock, tail: u64, head: u64) -> 
             Err(error) => return Err(error),
         };
         let sectors = record.sectors();
-        if sectors > left {
+        if sectors > left || !record.has_sound_length() {
             return damaged(Fault::new("log record length", at, left, sectors));
+        }
+        // What lies before the head is of the newest turn, what lies behind it of the one before. A whole record of
+        // another turn is a write that was lost, or one that was under way over the tail.
+        let turns_ago = u64::from(sector >= head);
+        let lsn = sequence_number(cycle_part_of(head_lsn).saturating_sub(turns_ago), sector);
+        if record.lsn != lsn {
+            let (claimed, found) = (Quantity::Hex(lsn), Quantity::Hex(record.lsn));
+            return damaged(Fault::new("log record sequence number", at, claimed, found));
         }
         let bytes = stream.sectors(sector, sectors)?;
         // A sum is missing only where `mkfs` wrote the record, or a kernel that knew none.

@@ -93,6 +93,12 @@ impl Record {
         self.header_sectors.saturating_add(self.content_sectors())
     }
 
+    /// Whether it holds something, and no more than the buffer that it was written from. What the kernel clears before the
+    /// head holds nothing.
+    pub(super) fn has_sound_length(&self) -> bool {
+        self.content_bytes > 0 && self.content_bytes <= self.buffer_bytes.max(CYCLE_DATA_BYTES)
+    }
+
     /// Whether its checksum, where it has one, is that of `bytes`: the whole record as it lies in the log.
     pub(super) fn checksum_holds(&self, bytes: &[u8]) -> bool {
         self.crc == 0 || CHECKED_BYTES.iter().any(|checked| self.checksum(bytes, *checked) == Some(self.crc))
