@@ -144,6 +144,31 @@ fn a_superblock_newer_than_the_head_is_refused() {
     }
 }
 
+/// Wherever sectors of the log of a clean disk are lost, it is refused or read as it was.
+#[test]
+fn no_damage_of_a_clean_log_makes_files_old() {
+    for (name, step) in [("xfs-1k", 23), ("xfs-forms", 29), ("xfs-xattrs", 5)] {
+        let disk = golden(name);
+        let truth = listing(name);
+        let (start, _) = log(&disk);
+        let last = *records(&disk).last().unwrap();
+        let (mut refusals, mut read) = (0, 0);
+        for (turn, sector) in (0..last + 2).rev().step_by(step).enumerate() {
+            let mut damaged = disk.clone();
+            let fill = [0, 0xff, 1][turn % 3];
+            put(&mut damaged, start + sector * 512, &vec![fill; 512 << (turn % 4)]);
+            let Ok(fs) = open(&damaged) else {
+                refusals += 1;
+                continue;
+            };
+            let (rows, errors) = read_all(&*fs);
+            assert!(rows == truth && errors.is_empty(), "{name}: from {sector}, {fill}: {errors:?}");
+            read += 1;
+        }
+        assert!(refusals > 5 && read > 5, "{name}: {refusals} refused, {read} read");
+    }
+}
+
 #[test]
 fn a_group_newer_than_the_head_is_refused() {
     for (sector, crc, place) in [(1, 216, 208), (2, 312, 320)] {
