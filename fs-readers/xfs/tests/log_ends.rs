@@ -324,3 +324,30 @@ fn a_log_that_seems_to_hold_nothing_is_doubted() {
         }
     }
 }
+
+/// A machine that stops loses the last writes, of which there are eight at most.
+#[test]
+fn more_lost_records_than_can_be_under_way_are_told() {
+    let (mut told, mut silent) = (0, 0);
+    for name in ["xfs-log-4k", "xfs-dirty", "xfs-log-v4", "xfs-log-intents"] {
+        let disk = golden(name);
+        let (start, _) = log(&disk);
+        let head = head_by_logprint(&disk);
+        let in_log = records(&disk);
+        for (index, sector) in in_log.iter().enumerate().filter(|(_, sector)| **sector < head) {
+            let mut damaged = disk.clone();
+            // A cycle of none, in the middle of a record.
+            put(&mut damaged, start + (sector + 1) * 512, &[0; 4]);
+            let Ok(fs) = open(&damaged) else { continue };
+            let lost = in_log.iter().skip(index + 1).filter(|sector| **sector < head).count();
+            let faults = fs.faults();
+            if let Some(fault) = faults.iter().find(|fault| fault.what == "log head") {
+                assert_eq!(fault.found, Quantity::Number(u64::try_from(lost).unwrap()), "{name}: {sector}");
+                told += 1;
+            } else {
+                silent += usize::from(lost <= 8);
+            }
+        }
+    }
+    assert!(told > 0 && silent > 0, "{told} told, {silent} could be under way");
+}

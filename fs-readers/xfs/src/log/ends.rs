@@ -25,7 +25,7 @@ pub(super) struct Ends {
     pub(super) head_lsn: u64,
     /// `None` where nothing is to be replayed.
     pub(super) dirty: Option<Dirty>,
-    /// What the kernel takes for a log with nothing to replay, and may be damage.
+    /// What the kernel takes for the log's end, and may be damage.
     pub(super) doubt: Option<Fault>,
 }
 
@@ -44,6 +44,7 @@ pub(super) fn find(device: &LogDevice) -> Result<Ends, FsError> {
     };
     let mut trail = Trail::read(device, end)?;
     trail.cut_at_stale_sector(stale);
+    let doubt = trail.doubt(device);
     trail.cut_before_incomplete_record(device)?;
     let no_record = |head: u64| Fault::new("log head", device.at(head), "a whole record before it", "none");
     let mut last = trail.last_record(device)?.ok_or_else(|| no_record(trail.head()))?;
@@ -58,12 +59,13 @@ pub(super) fn find(device: &LogDevice) -> Result<Ends, FsError> {
     let (tail, head) = (sector_of(last.tail_lsn), trail.head());
     // A record that ends with the ring, or goes around its end, is followed by the next cycle.
     let cycle = u64::from(last.cycle).saturating_add(u64::from(head <= last.sector));
-    let ends = Ends { head_lsn: sequence_number(cycle, head), dirty: None, doubt: None };
+    let ends = Ends { head_lsn: sequence_number(cycle, head), dirty: None, doubt };
     check_tail(device, &last, ends.head_lsn)?;
     if is_clean {
         let bytes = device.read(last.sector, last.sectors())?;
-        let doubt = || Fault::new("log record checksum", device.at(last.sector), "a match", "none");
-        return Ok(Ends { doubt: (!last.checksum_holds(&bytes)).then(doubt), ..ends });
+        let damaged = Fault::new("log record checksum", device.at(last.sector), "a match", "none");
+        let doubt = ends.doubt.or_else(|| (!last.checksum_holds(&bytes)).then_some(damaged));
+        return Ok(Ends { doubt, ..ends });
     }
     if tail == head {
         return Ok(ends);
@@ -130,6 +132,8 @@ struct Trail {
     turn: u64,
     /// A head at the ring's end is sector 0.
     end: u64,
+    /// Behind the head, where a write seemed to be lost.
+    lost_records: u64,
 }
 
 impl Trail {
@@ -141,7 +145,8 @@ impl Trail {
             let is_young = device.cycle(device.sectors.saturating_sub(1))? == 0;
             let most = if is_young { end } else { device.sectors };
             let sectors = device.read(device.back(end, count.min(most)), count.min(most))?;
-            let trail = Self { first: device.back(end, count.min(most)), turn: device.sectors, end, sectors };
+            let first = device.back(end, count.min(most));
+            let trail = Self { first, turn: device.sectors, end, lost_records: 0, sectors };
             // As many buffers as can be under way, of the size that this mount gave them, and the record before them.
             let wanted = match trail.last_record(device) {
                 Ok(Some(record)) => {
@@ -175,14 +180,26 @@ impl Trail {
         let (turn, first) = (self.turn, self.first);
         let wrapped = |within: u64| first.saturating_add(within) >= turn;
         let is_wrapped = wrapped((to_u64(self.sectors.len()) / SECTOR_BYTES).saturating_sub(1));
-        let position = self.sectors.chunks_exact(CYCLE_BYTES).zip(0_u64..).position(|(sector, within)| {
-            // Before the ring's end all is one cycle older than after it.
-            let stale = if is_wrapped && !wrapped(within) { stale.wrapping_sub(1) } else { stale };
-            cycle_of(sector) == stale
-        });
-        if let Some(position) = position {
-            self.cut(to_u64(position));
-        }
+        // Before the ring's end all is one cycle older than after it.
+        let stale_at = |within| if is_wrapped && !wrapped(within) { stale.wrapping_sub(1) } else { stale };
+        let mut sectors = self.sectors.chunks_exact(CYCLE_BYTES).zip(0_u64..);
+        let Some((_, position)) = sectors.find(|(sector, within)| cycle_of(sector) == stale_at(*within))
+        else {
+            return;
+        };
+        let magic = super::device::RECORD_MAGIC.to_be_bytes();
+        let is_newer = |(sector, within): &(&[u8], u64)| {
+            sector.starts_with(&magic) && cycle_of(sector) == stale_at(*within).wrapping_add(1)
+        };
+        self.lost_records = to_u64(sectors.filter(is_newer).count());
+        self.cut(position);
+    }
+
+    /// More records behind the head than can have been under way when the machine stopped. The kernel leaves them out all the
+    /// same.
+    fn doubt(&self, device: &LogDevice) -> Option<Fault> {
+        let fault = || Fault::new("log head", device.at(self.head()), MAX_IN_FLIGHT, self.lost_records);
+        (self.lost_records > MAX_IN_FLIGHT).then(fault)
     }
 
     fn last_record(&self, device: &LogDevice) -> Result<Option<Record>, FsError> {

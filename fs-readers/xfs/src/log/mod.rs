@@ -5,6 +5,10 @@
 //! volume when the place is read: nothing of the volume is read here. Transactions that were not committed change
 //! nothing, as with the kernel.
 //!
+//! A log whose end is damaged seems to end earlier, and what it changes would be old. As the kernel does, what lies on the
+//! volume is compared with the end: see [`crate::checksum::check_sequence_number`]. Version 4 has nothing to compare but
+//! how often an inode was written. What the kernel believes and should not is told beside what is read.
+//!
 //! Not supported, and refused by name: external logs, logs of machines of the other byte order, items that are unknown
 //! here. Work that the log says was begun and not finished: a change of one file's mapping is done on the file's
 //! extents; what two files exchange and attributes that were being changed are named when they are asked for.
@@ -38,7 +42,7 @@ pub(crate) struct Recovered {
     pub(crate) changes: Option<Changes>,
     /// The sequence number that its next record would have: no metadata of version 5 carries a later one.
     pub(crate) head: u64,
-    /// What the kernel takes for a log with nothing to replay, and may be damage.
+    /// What the kernel takes for the log's end, and may be damage.
     pub(crate) doubt: Option<Fault>,
 }
 
