@@ -28,6 +28,7 @@ const LEAF_V5: u16 = 0x3bee;
 const NODE_V4: u16 = 0xfebe;
 const NODE_V5: u16 = 0x3ebe;
 const CRC_OFFSET: usize = 12;
+const SEQUENCE_NUMBER_OFFSET: usize = 24;
 const ENTRY_BYTES: usize = 8;
 /// Levels of nodes.
 const MAX_LEVELS: u16 = 5;
@@ -174,6 +175,7 @@ impl Tree<'_> {
         }
         if self.superblock.has_checksums {
             self.check(&block)?;
+            self.volume.check_sequence_number(&block, SEQUENCE_NUMBER_OFFSET)?;
         }
         if magic == leaf {
             return match level {

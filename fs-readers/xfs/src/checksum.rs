@@ -1,6 +1,8 @@
 //! What version 5 metadata carries to tell damage and age by: a checksum, the filesystem's UUID, and the log sequence
 //! number of its last change (XFS Algorithms & Data Structures, "Self Describing Metadata").
 
+use stillframe_bytes::{Fault, Quantity};
+
 /// CRC-32C of a metadata block as XFS keeps it: little-endian, the field itself taken as zeros.
 pub(crate) fn checksum_matches(bytes: &[u8], crc_offset: usize) -> bool {
     let stored = bytes.get(crc_offset..).and_then(|rest| rest.first_chunk::<4>());
@@ -54,7 +56,19 @@ pub(crate) fn sequence_number(block: &[u8], uuids: &[[u8; 16]; 2]) -> Option<u64
     let places = places(block)?;
     let uuid = block.get(places.uuid..)?.first_chunk::<16>()?;
     let number = u64::from_be_bytes(*block.get(places.sequence_number..)?.first_chunk()?);
-    (uuids.contains(uuid) && number != u64::MAX).then_some(number)
+    (uuids.contains(uuid) && number != NO_SEQUENCE_NUMBER).then_some(number)
+}
+
+/// In place of a sequence number where a block has none.
+const NO_SEQUENCE_NUMBER: u64 = u64::MAX;
+
+/// Refuses metadata that the log's end says was not written yet: then it is the end that is wrong, and what the log
+/// changes may be older than what lies on the volume.
+pub(crate) fn check_sequence_number(number: u64, head: u64, at: u64) -> Result<(), Fault> {
+    if number <= head || number == NO_SEQUENCE_NUMBER {
+        return Ok(());
+    }
+    Err(Fault::new("log sequence number", at, Quantity::Hex(head), Quantity::Hex(number)))
 }
 
 /// Makes the checksum of a block match again that the log changed.

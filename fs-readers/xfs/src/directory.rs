@@ -25,6 +25,7 @@ const BLOCK_V4: u32 = 0x5844_3242;
 const HEADER_V5_BYTES: usize = 64;
 const HEADER_V4_BYTES: usize = 16;
 const CRC_OFFSET: usize = 4;
+const SEQUENCE_NUMBER_OFFSET: usize = 16;
 /// In place of an inode number's first bytes: nothing is here.
 const FREE_TAG: u16 = 0xffff;
 
@@ -124,6 +125,7 @@ fn read_block(
                     .any(|range| changes.touches(range.start, range.end.saturating_sub(range.start)))
         });
     let (start, end) = check_block(superblock, inode, &block, is_logged)?;
+    volume.check_sequence_number(&block, SEQUENCE_NUMBER_OFFSET)?;
     read_entries(superblock, &block, start, end, visit)
 }
 

@@ -27,6 +27,7 @@ const MAGIC_V4: u32 = 0x424d_4150;
 const HEADER_V5_BYTES: usize = 72;
 const HEADER_V4_BYTES: usize = 24;
 const CRC_OFFSET: usize = 64;
+const SEQUENCE_NUMBER_OFFSET: usize = 32;
 
 /// Blocks of a file that lie side by side on the volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,6 +293,7 @@ fn read_children(
         let block = Structure::new("block map block", at, &bytes);
         let has_new_owner = volume.changes().is_some_and(|changes| changes.has_new_owner(inode.number));
         let header = check_block(superblock, inode, &block, child_level, has_new_owner)?;
+        volume.check_sequence_number(&block, SEQUENCE_NUMBER_OFFSET)?;
         let count = usize::from(block.u16_be(6)?);
         let most = block.len().saturating_sub(header) / RECORD_BYTES;
         // An empty block would let a tree of empty blocks be walked for long.

@@ -3,12 +3,13 @@
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::{FileFlags, FileKind, FsError, Timestamp};
 
-use crate::checksum::checksum_matches;
+use crate::checksum::{check_sequence_number, checksum_matches};
 use crate::superblock::Superblock;
-use crate::volume::{Volume, to_usize};
+use crate::volume::{Volume, to_u64, to_usize};
 
 pub(crate) const MAGIC: u16 = 0x494e;
 const CRC_OFFSET: usize = 100;
+const SEQUENCE_NUMBER_OFFSET: usize = 112;
 /// Where the data fork begins: after the core of version 3, or of versions 1 and 2.
 const CORE_V3_BYTES: usize = 176;
 const CORE_V2_BYTES: usize = 100;
@@ -126,6 +127,19 @@ impl Inode {
         let bytes = &self.data.bytes;
         let content = bytes.get(..to_usize(self.size_bytes));
         content.ok_or_else(|| Fault::new("inode size", self.at, bytes.len(), self.size_bytes))
+    }
+}
+
+/// Refuses a sound inode of version 3 that carries this UUID and is newer than `head`, where the log ends.
+pub(crate) fn check_age(bytes: &[u8], at: u64, uuid: &[u8; 16], head: u64) -> Result<(), Fault> {
+    let core = Structure::new("inode", at, bytes);
+    if core.u16_be(0)? != MAGIC || core.u8(4)? != 3 || core.array(160)? != *uuid {
+        return Ok(());
+    }
+    let place = at.saturating_add(to_u64(SEQUENCE_NUMBER_OFFSET));
+    match check_sequence_number(core.u64_be(SEQUENCE_NUMBER_OFFSET)?, head, place) {
+        Err(fault) if checksum_matches(bytes, CRC_OFFSET) => Err(fault),
+        _ => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ mod changes;
 mod checksum;
 mod directory;
 mod extents;
+mod groups;
 mod inode;
 mod log;
 mod superblock;
@@ -30,7 +31,7 @@ use stillframe_fs::{
 use crate::extents::Extent;
 use crate::inode::Inode;
 use crate::superblock::Superblock;
-use crate::volume::{Volume, to_u64, to_usize};
+use crate::volume::{LogEnd, Volume, to_u64, to_usize};
 
 /// Opens the XFS filesystem on `volume`, replaying its log in memory where it holds changes.
 ///
@@ -39,9 +40,15 @@ use crate::volume::{Volume, to_u64, to_usize};
 /// [`FsError::Read`] where the source fails.
 pub fn open(volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOnlyFs>, FsError> {
     let on_disk = Superblock::read(&volume)?;
-    let changes = log::recover(&volume, &on_disk)?;
-    let was_dirty = changes.is_some();
-    let volume = Volume::new(volume, changes);
+    let recovered = log::recover(&volume, &on_disk)?;
+    groups::check(&volume, &on_disk, recovered.head)?;
+    let was_dirty = recovered.changes.is_some();
+    let log_end = on_disk.has_checksums.then_some(LogEnd {
+        sequence_number: recovered.head,
+        inode_bytes: on_disk.inode_bytes,
+        uuid: on_disk.metadata_uuid,
+    });
+    let volume = Volume::new(volume, recovered.changes, log_end);
     // The log may hold a superblock too: a filesystem that has just been grown.
     let superblock = if was_dirty {
         let mut sector = vec![0; to_usize(on_disk.sector_bytes)];
@@ -50,13 +57,20 @@ pub fn open(volume: Arc<dyn BlockSource>) -> Result<Box<dyn ReadOnlyFs>, FsError
     } else {
         on_disk
     };
-    Ok(Box::new(XfsFs { description: describe(&superblock, was_dirty), superblock, volume }))
+    Ok(Box::new(XfsFs {
+        description: describe(&superblock, was_dirty),
+        superblock,
+        volume,
+        doubt: recovered.doubt,
+    }))
 }
 
 struct XfsFs {
     description: FsDescription,
     superblock: Superblock,
     volume: Volume,
+    /// Of the log's end.
+    doubt: Option<Fault>,
 }
 
 fn describe(superblock: &Superblock, was_dirty: bool) -> FsDescription {
@@ -163,10 +177,8 @@ impl ReadOnlyFs for XfsFs {
 
     fn faults(&self) -> Vec<Fault> {
         let (claimed, found) = (self.superblock.len_bytes(), self.volume.len_bytes());
-        if found < claimed {
-            return vec![Fault::new("volume length", 0, claimed, found)];
-        }
-        Vec::new()
+        let cut = (found < claimed).then(|| Fault::new("volume length", 0, claimed, found));
+        [cut, self.doubt, self.volume.newer_inode()].into_iter().flatten().collect()
     }
 }
 

@@ -13,6 +13,7 @@ const MAGIC: u32 = 0x5846_5342;
 /// The largest sector, all of which a version 5 checksum covers.
 const MAX_SECTOR_BYTES: usize = 32 * 1024;
 const CRC_OFFSET: usize = 224;
+pub(crate) const SEQUENCE_NUMBER_OFFSET: usize = 240;
 
 /// `sb_versionnum` bits of version 4.
 const VERSION_DIRECTORY_V2: u16 = 0x2000;
@@ -35,7 +36,7 @@ pub(crate) struct Superblock {
     pub(crate) sector_bytes: u64,
     pub(crate) data_blocks: u64,
     ag_blocks: u64,
-    ag_count: u64,
+    pub(crate) ag_count: u64,
     ag_block_log: u32,
     pub(crate) inode_bytes: usize,
     inodes_per_block_log: u32,
@@ -53,6 +54,8 @@ pub(crate) struct Superblock {
     pub(crate) label: Vec<u8>,
     pub(crate) log_start: u64,
     pub(crate) log_blocks: u64,
+    /// Of its last change; version 5 only.
+    pub(crate) sequence_number: Option<u64>,
 }
 
 impl Superblock {
@@ -107,6 +110,7 @@ impl Superblock {
             label: label.trim_ascii_end().to_vec(),
             log_start: fields.u64_be(48)?,
             log_blocks: fields.u32_be(96)?.into(),
+            sequence_number: if has_checksums { Some(fields.u64_be(SEQUENCE_NUMBER_OFFSET)?) } else { None },
         };
         superblock.check_extent(&fields)?;
         Ok(superblock)

@@ -15,6 +15,7 @@ const MAX_TARGET_BYTES: u64 = 1024;
 const MAGIC: u32 = 0x5853_4c4d;
 const HEADER_BYTES: usize = 56;
 const CRC_OFFSET: usize = 12;
+const SEQUENCE_NUMBER_OFFSET: usize = 48;
 
 pub(crate) fn read_target(
     volume: &Volume,
@@ -46,6 +47,7 @@ pub(crate) fn read_target(
         let block = Structure::new("symbolic link block", extent.volume_offset, &bytes);
         let text = if superblock.has_checksums {
             let len = check_header(inode, &block, target.len())?;
+            volume.check_sequence_number(&block, SEQUENCE_NUMBER_OFFSET)?;
             block.slice(HEADER_BYTES, len)?
         } else {
             block.bytes()

@@ -22,6 +22,8 @@ pub(super) struct LogDevice {
     start: u64,
     /// How many sectors of 512 bytes it has, whatever the sector size of the device.
     pub(super) sectors: u64,
+    /// What its records carry: the filesystem's own, which is another than that of metadata where it was changed later.
+    pub(super) uuid: [u8; 16],
 }
 
 impl LogDevice {
@@ -31,7 +33,7 @@ impl LogDevice {
             Fault::new("superblock log start", 48, superblock.data_blocks, superblock.log_start)
         })?;
         let sectors = superblock.log_blocks.saturating_mul(superblock.block_bytes) / SECTOR_BYTES;
-        Ok(Self { source: source.clone(), start, sectors })
+        Ok(Self { source: source.clone(), start, sectors, uuid: superblock.uuid })
     }
 
     /// Where a sector lies on the volume, for faults.

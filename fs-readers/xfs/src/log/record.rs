@@ -4,7 +4,7 @@
 use stillframe_bytes::{Fault, Quantity, Structure};
 use stillframe_fs::FsError;
 
-use super::device::RECORD_MAGIC;
+use super::device::{LogDevice, RECORD_MAGIC};
 use crate::volume::{SECTOR_BYTES, to_u64, to_usize};
 
 /// Content that one header has room for the first words of.
@@ -18,6 +18,7 @@ const VERSION_2: u32 = 2;
 const FORMAT_LINUX_LITTLE_ENDIAN: u32 = 1;
 const CRC_OFFSET: usize = 32;
 const CYCLE_DATA_OFFSET: usize = 44;
+const UUID_OFFSET: usize = 304;
 /// What of the header its checksum covers: the structure as compilers for 64 and for 32 bits lay it out.
 const CHECKED_BYTES: [usize; 2] = [328, 324];
 const EXTENDED_CHECKED_BYTES: usize = 260;
@@ -30,6 +31,10 @@ pub(super) struct Record {
     /// Where it begins, in sectors of the log.
     pub(super) sector: u64,
     pub(super) content_bytes: u64,
+    /// The cycle that it was written in.
+    pub(super) cycle: u32,
+    /// Of the filesystem.
+    pub(super) uuid: [u8; 16],
     pub(super) lsn: u64,
     pub(super) tail_lsn: u64,
     pub(super) operations: u32,
@@ -69,6 +74,8 @@ impl Record {
         Ok(Self {
             sector,
             content_bytes,
+            cycle: fields.u32_be(4)?,
+            uuid: fields.array(UUID_OFFSET)?,
             lsn: fields.u64_be(16)?,
             tail_lsn: fields.u64_be(24)?,
             operations: fields.u32_be(40)?,
@@ -86,9 +93,24 @@ impl Record {
         self.header_sectors.saturating_add(self.content_sectors())
     }
 
+    /// Whether it holds something, and no more than the buffer that it was written from. What the kernel clears before the
+    /// head holds nothing.
+    pub(super) fn has_sound_length(&self) -> bool {
+        self.content_bytes > 0 && self.content_bytes <= self.buffer_bytes.max(CYCLE_DATA_BYTES)
+    }
+
     /// Whether its checksum, where it has one, is that of `bytes`: the whole record as it lies in the log.
     pub(super) fn checksum_holds(&self, bytes: &[u8]) -> bool {
         self.crc == 0 || CHECKED_BYTES.iter().any(|checked| self.checksum(bytes, *checked) == Some(self.crc))
+    }
+
+    /// Refuses what another filesystem's log left, as it is when a log is laid out over another.
+    pub(super) fn check_uuid(&self, device: &LogDevice) -> Result<(), Fault> {
+        if self.uuid == device.uuid {
+            return Ok(());
+        }
+        let at = device.at(self.sector).saturating_add(to_u64(UUID_OFFSET));
+        Err(Fault::new("log record UUID", at, "this filesystem's", "another"))
     }
 
     /// `mkfs` writes none, and neither did the kernels before version 5.
@@ -134,6 +156,16 @@ impl Record {
 /// The sector part of a log sequence number.
 pub(super) const fn sector_of(lsn: u64) -> u64 {
     lsn & 0xffff_ffff
+}
+
+/// The cycle part of a log sequence number.
+pub(super) const fn cycle_part_of(lsn: u64) -> u64 {
+    lsn >> 32
+}
+
+/// The log sequence number of what is written at `sector` in `cycle`.
+pub(super) const fn sequence_number(cycle: u64, sector: u64) -> u64 {
+    (cycle << 32) | sector
 }
 
 /// Where in `sectors`, read from the log, the last record's header begins, counted in sectors.
