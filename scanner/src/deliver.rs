@@ -93,8 +93,11 @@ impl<'a> Finder<'a> {
 
 /// What a [`Finder`] keeps for one folder: for each system that sees it the path there, and what is wanted.
 pub struct FinderFolder<'m> {
-    seen: Vec<(Option<(usize, Vec<u8>)>, FolderMatcher<'m>)>,
+    seen: Vec<Seen<'m>>,
 }
+
+/// The system and the path there, and what is wanted; no system for a folder that is mounted nowhere.
+type Seen<'m> = (Option<(usize, Vec<u8>)>, FolderMatcher<'m>);
 
 impl Visitor for Finder<'_> {
     type InFolder<'v>

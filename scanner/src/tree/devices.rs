@@ -2,8 +2,9 @@
 //!
 //! `/dev/sdb1` says nothing certain of an image: the kernel counts disks as its drivers find them. So a name is bound to a
 //! disk by what is certain first: the line of the root, which we know, and the name under which the cloud attached the
-//! disk. Then come guesses, which are told: the only disk on which all partitions that are asked for are there and hold
-//! what the lines say, and the order in which the disks were given.
+//! disk. Then comes what fits: the only disk on which all partitions that are asked for are there and hold what the lines
+//! say, and the order in which the disks were given. Unless names and disks are in the same order from one that is
+//! certain, that is a guess, and told as one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -198,9 +199,21 @@ impl Bound {
         self.disks.values().any(|taken| *taken == disk)
     }
 
+    /// Binds a name by what fits. That is no guess where the same driver counted another disk that is known for certain, and
+    /// the disks lie as far apart as the names.
     fn guess(&mut self, name: DiskName, disk: usize) {
+        let place = |name: DiskName| i64::from(name.place());
+        let number = |disk: usize| i64::try_from(disk).unwrap_or(i64::MAX);
+        let agrees = |(known, known_disk): (&DiskName, &usize)| {
+            !self.guessed.contains(known)
+                && std::mem::discriminant(known) == std::mem::discriminant(&name)
+                && place(name).saturating_sub(place(*known))
+                    == number(disk).saturating_sub(number(*known_disk))
+        };
+        if !self.disks.iter().any(agrees) {
+            self.guessed.insert(name);
+        }
         self.disks.insert(name, disk);
-        self.guessed.insert(name);
     }
 
     /// The disks that are not bound yet and have everything that the lines want of the disk called `name`. The root is
