@@ -253,7 +253,9 @@ impl FilesystemDelivery<'_> {
     fn location(&self, one: &Wanted, uid: Option<u32>) -> Location {
         let kind = self.fs.description().kind;
         let path = one.real_path();
-        Location::in_volume(self.volume, kind).at(path, uid, self.view).from_volume_root(&one.path, self.view)
+        Location::in_volume(self.volume, kind)
+            .at(path, uid, self.view)
+            .from_volume_root(&one.path, path, self.view)
     }
 
     /// Opens a file once and serves all who want its content.

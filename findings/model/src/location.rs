@@ -56,10 +56,10 @@ impl Location {
         self
     }
 
-    /// The same file's path from the root of its filesystem.
+    /// The same file's path from the root of its filesystem; `on_machine` is the path that [`Self::at`] was given.
     #[must_use]
-    pub fn from_volume_root(mut self, path: &[u8], view: PathView<'_>) -> Self {
-        let shown = view.show(path);
+    pub fn from_volume_root(mut self, path: &[u8], on_machine: &[u8], view: PathView<'_>) -> Self {
+        let shown = view.show_beside(path, on_machine);
         self.volume_path = (self.path.as_ref() != Some(&shown)).then_some(shown);
         self
     }

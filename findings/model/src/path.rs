@@ -76,6 +76,21 @@ impl PathView<'_> {
         let user = key.fingerprint(Domain::HomeUser, user);
         ShownPath(cut(&format!("{}/~{}{}", escape_path(root), user.short(), escape_path(rest))))
     }
+
+    /// The path from a filesystem's root of what the machine sees at `on_machine`: a person's name is hidden there that is
+    /// hidden in the machine's path, though the root of homes is not in sight.
+    #[must_use]
+    pub fn show_beside(&self, path: &[u8], on_machine: &[u8]) -> ShownPath {
+        if let Self::Masked(key) = self
+            && let Some((_, user, rest)) = split_at_user(on_machine)
+            && let Some(before) = path.strip_suffix(rest).and_then(|start| start.strip_suffix(user))
+            && before.ends_with(b"/")
+        {
+            let user = key.fingerprint(Domain::HomeUser, user);
+            return ShownPath(cut(&format!("{}~{}{}", escape_path(before), user.short(), escape_path(rest))));
+        }
+        self.show(path)
+    }
 }
 
 /// Splits a path under a home root into the root, the user's component and what follows it.
@@ -170,6 +185,24 @@ mod tests {
             assert_eq!(view.show(other.as_bytes()).as_str(), other);
         }
         assert_eq!(PathView::Plain.show(b"/home/alice").as_str(), "/home/alice");
+    }
+
+    #[test]
+    fn a_path_on_a_volume_of_homes_hides_whom_the_machine_s_path_hides() {
+        let key = FingerprintKey::new([3; 32]);
+        let view = PathView::Masked(&key);
+        let mask = format!("~{}", key.fingerprint(Domain::HomeUser, b"alice").short());
+        let shown = |path: &str, machine: &str| {
+            view.show_beside(path.as_bytes(), machine.as_bytes()).as_str().to_owned()
+        };
+        assert_eq!(shown("/alice/db/x", "/home/alice/db/x"), format!("/{mask}/db/x"));
+        assert_eq!(shown("/alice", "/home/alice"), format!("/{mask}"));
+        assert_eq!(shown("/homes/alice/x", "/home/alice/x"), format!("/homes/{mask}/x"));
+        // A volume that is mounted on one home: its own paths name nobody.
+        assert_eq!(shown("/x", "/home/alice/x"), "/x");
+        assert_eq!(shown("/malice/x", "/home/alice/x"), "/malice/x");
+        assert_eq!(shown("/home/alice/x", "/mnt/home/alice/x"), format!("/home/{mask}/x"));
+        assert_eq!(PathView::Plain.show_beside(b"/alice/x", b"/home/alice/x").as_str(), "/alice/x");
     }
 
     #[test]
