@@ -61,6 +61,26 @@ impl<'a> BlockMap<'a> {
         Ok(run)
     }
 
+    /// Whether a block of the volume is set aside for `block` of the file, written or not.
+    pub(crate) fn holds(&mut self, block: u64) -> Result<bool, FsError> {
+        let run = self.run(block)?;
+        if run.start.is_some() || !self.inode.has_extents() {
+            return Ok(run.start.is_some());
+        }
+        let is_moved = self.inode.moved.as_deref().is_some_and(|moved| moved.run(block) == Moved::Run(run));
+        match &self.leaf {
+            Some((leaf, at, first, end)) if !is_moved && (*first..*end).contains(&block) => {
+                let s = Structure::new("extent leaf", *at, leaf);
+                let Some(index) = last_entry_from(&s, block)? else { return Ok(false) };
+                let extent = s.part("extent", entry_at(index), ENTRY_BYTES)?;
+                let raw_len = u64::from(extent.u16_le(4)?);
+                let unwritten = raw_len.saturating_sub(u64::from(MAX_WRITTEN_LEN));
+                Ok(block.saturating_sub(u64::from(extent.u32_le(0)?)) < unwritten)
+            }
+            _ => Ok(false),
+        }
+    }
+
     fn extent_run(&mut self, block: u64) -> Result<Run, FsError> {
         if let Some((leaf, at, first, end)) = &self.leaf
             && (*first..*end).contains(&block)

@@ -22,6 +22,7 @@ use crate::superblock::{SUPERBLOCK_AT, SUPERBLOCK_BYTES, Superblock};
 use crate::volume::Volume;
 
 const FAST_COMMITS_REPLAYED: &str = "fast commits replayed";
+const FAST_COMMITS_IN_PART: &str = "fast commits replayed in part";
 const COPY_READ: &str = "the first superblock is damaged; a backup was read";
 const ROOT_INODE: u64 = 2;
 /// The kernel takes no longer target than a page.
@@ -75,8 +76,9 @@ impl ExtFs {
         let (source, superblock) = seen;
         let mut volume = Volume::new(source, superblock);
         if !changes.is_empty() {
-            notes.push(FAST_COMMITS_REPLAYED);
             volume.changes = fast_commit::replay(&volume, &changes)?;
+            let is_partial = volume.changes.is_partial;
+            notes.push(if is_partial { FAST_COMMITS_IN_PART } else { FAST_COMMITS_REPLAYED });
         }
         let description = describe(&volume.superblock, is_dirty, notes);
         faults.into_iter().for_each(|fault| volume.push_fault(fault));
@@ -90,7 +92,8 @@ impl ExtFs {
         if let Err(FsError::Corrupt(fault)) = self.inode(self.root()) {
             faults.push(fault);
         }
-        if self.description.notes.contains(&FAST_COMMITS_REPLAYED) {
+        let of_fast_commits = [FAST_COMMITS_REPLAYED, FAST_COMMITS_IN_PART];
+        if self.description.notes.iter().any(|note| of_fast_commits.contains(note)) {
             faults.push(Fault::new("fast commits", 0, "replayed", "not applied by the second reader"));
         }
         SecondOpinion::open(self.volume.source.clone(), self.description.clone(), faults)

@@ -200,7 +200,7 @@ fn fast_commits_in_any_order_do_no_harm() {
         let mut image = image.clone();
         write(&mut image, at, &area);
         let fs = ExtFs::open(Arc::new(image.clone())).unwrap();
-        assert!(fs.description().notes.contains(&"fast commits replayed"));
+        assert!(fs.description().notes.iter().any(|note| note.starts_with("fast commits replayed")));
         assert!(exhaust(image.clone()) == exhaust(image));
     }
 }

@@ -56,6 +56,11 @@ impl MovedBlocks {
         self.ranges.insert(first, run);
     }
 
+    /// So many ranges are kept.
+    pub(super) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
     pub(super) fn clear(&mut self) {
         self.ranges.clear();
     }

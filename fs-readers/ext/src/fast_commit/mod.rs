@@ -1,11 +1,12 @@
 //! What fast commits change: the picture of the filesystem that the kernel makes of them when it mounts. The kernel writes
-//! it in place; here it lies before what is in place, in memory, and is no larger than the fast-commit area.
+//! it in place; here it lies before what is in place, in memory that is bounded.
 //!
 //! Kernel documentation: `filesystems/ext4/journal.rst`, "Fast commits". Not done, since it shows nowhere: bitmaps, counts
 //! of blocks, and the times that the kernel gives the folders it changes, which are those of the mount.
 
 mod blocks;
 mod folders;
+mod names;
 mod replay;
 
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ use crate::superblock::Superblock;
 pub(crate) struct Changes {
     inodes: HashMap<u64, ChangedInode>,
     folders: HashMap<u64, FolderChanges>,
+    /// Some changes are left out.
+    pub(crate) is_partial: bool,
 }
 
 impl Changes {

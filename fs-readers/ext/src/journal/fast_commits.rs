@@ -28,8 +28,12 @@ mod tag {
 
 /// Type and length of a tag.
 const TAG_BYTES: usize = 4;
-/// `mke2fs(8)` makes 256 blocks of it; it is read whole and what it says is kept.
+/// `mke2fs(8)` makes 256 blocks of it; it is read whole.
 const MAX_AREA_BYTES: u64 = 64 << 20;
+/// The most bytes of memory for what it says: a tag of 13 bytes can take ten times as many here.
+const MAX_HELD_BYTES: usize = 32 << 20;
+/// What an allocation takes besides its bytes.
+const ALLOCATION_BYTES: usize = 32;
 
 /// One change that a fast commit makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,19 @@ pub(crate) enum Change {
     Unlink(Name),
     /// The inode as it is now, but for where its blocks lie.
     Inode { inode: u32, bytes: Vec<u8> },
+}
+
+impl Change {
+    /// What it takes in memory, in a list that was grown by doubling.
+    fn held_bytes(&self) -> usize {
+        let bytes = match self {
+            Self::Create(name) | Self::Link(name) | Self::Unlink(name) => name.name.capacity(),
+            Self::Inode { bytes, .. } => bytes.capacity(),
+            Self::AddRange { .. } | Self::DelRange { .. } => 0,
+        };
+        let own = if bytes > 0 { bytes.saturating_add(ALLOCATION_BYTES) } else { 0 };
+        own.saturating_add(size_of::<Self>().saturating_mul(2))
+    }
 }
 
 /// A name in a directory.
@@ -81,7 +98,8 @@ pub(super) fn read(
         is_begun: false,
         has_whole: false,
         crc: 0,
-        open: Vec::new(),
+        whole: 0,
+        held_bytes: 0,
         found: FastCommits::default(),
     };
     for index in first..superblock.len_blocks {
@@ -94,6 +112,7 @@ pub(super) fn read(
             break;
         }
     }
+    scan.found.changes.truncate(scan.whole);
     Ok(scan.found)
 }
 
@@ -104,8 +123,9 @@ struct Scan {
     is_begun: bool,
     has_whole: bool,
     crc: u32,
-    /// Changes that no tail has closed.
-    open: Vec<Change>,
+    /// So many changes are closed by a tail; those behind them are not yet.
+    whole: usize,
+    held_bytes: usize,
     found: FastCommits,
 }
 
@@ -149,12 +169,22 @@ impl Scan {
                     continue;
                 }
                 tag::PAD => {}
-                _ => self.open.push(change(kind, &value)?),
+                _ => self.push(change(kind, &value)?)?,
             }
             self.crc = crc32c_raw(self.crc, tag.bytes());
             at = at.saturating_add(whole);
         }
         Ok(true)
+    }
+
+    fn push(&mut self, change: Change) -> Result<(), FsError> {
+        self.held_bytes = self.held_bytes.saturating_add(change.held_bytes());
+        if self.held_bytes > MAX_HELD_BYTES {
+            let cap = u64::try_from(MAX_HELD_BYTES).unwrap_or(u64::MAX);
+            return Err(FsError::Limit { what: "bytes in memory of fast commits", cap });
+        }
+        self.found.changes.push(change);
+        Ok(())
     }
 
     /// Closes a commit; `false` where it does not count, and so nothing behind it.
@@ -166,7 +196,7 @@ impl Scan {
             return Ok(self.ends(value.fault("fast-commit checksum", 4, hex(stored), hex(computed))));
         }
         self.crc = 0;
-        self.found.changes.append(&mut self.open);
+        self.whole = self.found.changes.len();
         self.has_whole = true;
         Ok(true)
     }
