@@ -170,7 +170,11 @@ impl Chain {
             self.end = Some(Ok(()));
             return Ok(());
         };
-        table.check(self.first, cluster)?;
+        if let Err(fault) = table.check(self.first, cluster) {
+            // Behind the content it does no harm, and is no cycle.
+            self.end = Some(if self.walked < self.needed { Err(fault) } else { Ok(()) });
+            return Ok(());
+        }
         if cluster == self.landmark || self.walked >= table.clusters() {
             return Err(Fault::new("cluster chain", table.entry_at(cluster), "an end", "a cycle").into());
         }
@@ -290,6 +294,19 @@ mod tests {
         assert_eq!(found(0, u32::MAX), (10, 5000));
         // Each part of the table once.
         assert!(source.counts().requests <= 6);
+    }
+
+    #[test]
+    fn what_follows_the_content_is_no_fault_but_on_a_cycle() {
+        let clusters = [9, 5, 7, 3];
+        for after in [0, 1, 9000, u32::MAX - 8] {
+            let (table, _) = table(&clusters, after);
+            let mut chain = Chain::open(&table, 9, 4).unwrap();
+            assert_eq!(chain.run_at(&table, 3, 9).unwrap(), Run { index: 3, cluster: 3, clusters: 1 });
+            assert!(matches!(Chain::open(&table, 9, 5), Err(FsError::Corrupt(_))));
+        }
+        let (table, _) = table(&clusters, 5);
+        assert!(matches!(Chain::open(&table, 9, 4), Err(FsError::Corrupt(_))));
     }
 
     #[test]
