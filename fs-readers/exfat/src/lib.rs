@@ -9,6 +9,7 @@
 //! Not supported: TexFAT (two FATs), revisions other than 1; both are named at open.
 
 mod boot_region;
+mod chain;
 mod content;
 mod directory;
 mod entry_set;
@@ -55,7 +56,8 @@ impl ExFatReader {
     /// # Errors
     /// As [`open`].
     pub fn open(source: Arc<dyn BlockSource>) -> Result<Self, FsError> {
-        let (boot, damage) = BootSector::read(&*source)?;
+        let (mut boot, damage) = BootSector::read(&*source)?;
+        boot.cut(source.len_bytes());
         let table = Table::new(Arc::clone(&source), &boot);
         let description = FsDescription {
             kind: "exfat",

@@ -136,6 +136,12 @@ impl BootSector {
         })
     }
 
+    /// Leaves out the clusters that a volume of so many bytes has no byte of: no chain needs to be followed through them.
+    pub(crate) fn cut(&mut self, len_bytes: u64) {
+        let there = len_bytes.saturating_sub(self.data_at).div_ceil(self.cluster_bytes.max(1));
+        self.clusters = self.clusters.min(u32::try_from(there).unwrap_or(u32::MAX));
+    }
+
     /// Where cluster `number` begins, in bytes; `None` where there is no such cluster.
     pub(crate) fn cluster_at(&self, number: u32) -> Option<u64> {
         let index = number.checked_sub(2).filter(|index| *index < self.clusters)?;

@@ -10,6 +10,7 @@
 //! partitions are formatted as FAT32 with fewer clusters than the specification asks for.
 
 mod boot_sector;
+mod chain;
 mod content;
 mod directory;
 mod name;
@@ -56,7 +57,8 @@ impl FatReader {
     /// # Errors
     /// As [`open`].
     pub fn open(source: Arc<dyn BlockSource>) -> Result<Self, FsError> {
-        let boot = BootSector::read(&*source)?;
+        let mut boot = BootSector::read(&*source)?;
+        boot.cut(source.len_bytes());
         let table = Table::new(Arc::clone(&source), &boot);
         let description = FsDescription {
             kind: "vfat",

@@ -1,8 +1,7 @@
 //! The file allocation table: which cluster follows which.
 //!
-//! A FAT of FAT32 may be 1 GiB long, so it is read in pieces, a few of which are kept.
+//! A FAT of FAT32 may be 1 GiB long, so it is read in pieces, some of which are kept.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stillframe_block::BlockSource;
@@ -11,9 +10,14 @@ use stillframe_fs::FsError;
 
 use crate::boot_sector::{BootSector, FatKind};
 
-/// A multiple of every entry size but FAT12's, whose whole FAT is shorter.
-const PIECE_BYTES: u64 = 32 << 10;
-const KEPT_PIECES: usize = 32;
+/// Short, since a chain may lead to another piece with every cluster; and a multiple of every entry size but FAT12's,
+/// whose whole FAT is shorter.
+const PIECE_BYTES: u64 = 8 << 10;
+/// 4 MiB: a FAT that is not longer is kept whole.
+const KEPT_PIECES: usize = 512;
+
+/// A piece and its index: the last one that was read of those whose place it is.
+type Slot = Option<(u64, Arc<[u8]>)>;
 
 /// The FAT in use.
 pub(crate) struct Table {
@@ -22,19 +26,7 @@ pub(crate) struct Table {
     clusters: u32,
     at: u64,
     len_bytes: u64,
-    /// Pieces by their index, the one used last in front.
-    kept: Mutex<VecDeque<(u64, Arc<[u8]>)>>,
-}
-
-/// A part of a chain whose clusters follow each other on the volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
-    /// How many clusters of the chain come before.
-    pub(crate) index: u32,
-    /// The first cluster.
-    pub(crate) cluster: u32,
-    /// How many.
-    pub(crate) clusters: u32,
+    kept: Mutex<Vec<Slot>>,
 }
 
 impl Table {
@@ -49,39 +41,8 @@ impl Table {
         }
     }
 
-    /// Follows the chain from `first` for `needed` clusters and then to its end, so that no cycle is taken for content.
-    /// A chain that is longer than needed is cut: clusters are allocated before they are written.
-    ///
-    /// # Errors
-    /// Where it ends early, or does not end.
-    pub(crate) fn chain(&self, first: u32, needed: u32) -> Result<Vec<Run>, FsError> {
-        let mut runs: Vec<Run> = Vec::new();
-        let mut cluster = first;
-        let mut walked = 0_u32;
-        // Brent's algorithm: a cluster met again after a power of two steps is on a cycle.
-        let (mut landmark, mut next_landmark) = (0, 1_u32);
-        loop {
-            self.check(first, cluster)?;
-            if cluster == landmark || walked > self.clusters {
-                return Err(Fault::new("cluster chain", self.entry_at(cluster), "an end", "a cycle").into());
-            }
-            if walked == next_landmark {
-                landmark = cluster;
-                next_landmark = next_landmark.saturating_mul(2);
-            }
-            if walked < needed {
-                extend(&mut runs, cluster);
-            }
-            walked = walked.saturating_add(1);
-            match self.next(cluster)? {
-                Some(next) => cluster = next,
-                None => break,
-            }
-        }
-        if walked < needed {
-            return Err(Fault::new("cluster chain length", self.entry_at(first), needed, walked).into());
-        }
-        Ok(runs)
+    pub(crate) fn clusters(&self) -> u32 {
+        self.clusters
     }
 
     /// What follows `cluster`; `None` at the end of a chain.
@@ -105,7 +66,7 @@ impl Table {
     }
 
     /// Refuses what a chain may not hold: free and bad clusters, and those that are not there.
-    fn check(&self, first: u32, cluster: u32) -> Result<(), Fault> {
+    pub(crate) fn check(&self, first: u32, cluster: u32) -> Result<(), Fault> {
         if cluster.checked_sub(2).is_some_and(|index| index < self.clusters) {
             return Ok(());
         }
@@ -136,19 +97,18 @@ impl Table {
         }
     }
 
-    fn entry_at(&self, cluster: u32) -> u64 {
+    pub(crate) fn entry_at(&self, cluster: u32) -> u64 {
         self.at.saturating_add(self.entry_offset(cluster))
     }
 
     fn piece(&self, index: u64) -> Result<Arc<[u8]>, FsError> {
+        let slot = usize::try_from(index).unwrap_or(usize::MAX) % KEPT_PIECES;
         {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(position) = kept.iter().position(|(kept, _)| *kept == index)
-                && let Some(piece) = kept.remove(position)
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(Some((kept, piece))) = kept.get(slot)
+                && *kept == index
             {
-                let bytes = Arc::clone(&piece.1);
-                kept.push_front(piece);
-                return Ok(bytes);
+                return Ok(Arc::clone(piece));
             }
         }
         // Read without the lock: another thread may read the same piece, and none waits for this one's source.
@@ -158,21 +118,23 @@ impl Table {
         self.source.read_exact_at(self.at.saturating_add(offset), &mut bytes)?;
         let bytes: Arc<[u8]> = bytes.into();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if !kept.iter().any(|(kept, _)| *kept == index) {
-            kept.push_front((index, Arc::clone(&bytes)));
-            kept.truncate(KEPT_PIECES);
+        if kept.is_empty() {
+            kept.resize(KEPT_PIECES, None);
+        }
+        if let Some(place) = kept.get_mut(slot) {
+            *place = Some((index, Arc::clone(&bytes)));
         }
         Ok(bytes)
     }
 }
 
-fn extend(runs: &mut Vec<Run>, cluster: u32) {
-    if let Some(last) = runs.last_mut()
-        && last.cluster.checked_add(last.clusters) == Some(cluster)
-    {
-        last.clusters = last.clusters.saturating_add(1);
-        return;
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The FAT, of FAT32, that fills `source`.
+    pub(crate) fn table_over(source: Arc<dyn BlockSource>, clusters: u32) -> Table {
+        let len_bytes = source.len_bytes();
+        Table { source, kind: FatKind::Fat32, clusters, at: 0, len_bytes, kept: Mutex::default() }
     }
-    let index = runs.last().map_or(0, |last| last.index.saturating_add(last.clusters));
-    runs.push(Run { index, cluster, clusters: 1 });
 }

@@ -216,3 +216,24 @@ fn a_cut_image_is_an_error() {
         }
     }
 }
+
+#[test]
+fn a_chain_ends_where_the_image_is_cut() {
+    let path = "first in pieces.bin";
+    let whole = Volume::golden(FORMS);
+    let file = content(&*whole.open().unwrap(), path).unwrap();
+    let (set, first) = (whole.set_of(path), whole.first_cluster(path));
+    let end = whole.cluster_at(first).max(set) + 512;
+    let mut cut = Volume(whole.0[..end].to_vec());
+    // A cluster of the volume, and none of the image.
+    let entry = cut.fat_entry(first);
+    cut.set_u32(entry, 12_000);
+    let id = find(&*whole.open().unwrap(), path);
+    let opened = cut.open().unwrap().open(id).map(|_| ());
+    assert!(matches!(opened, Err(FsError::Corrupt(fault)) if fault.what == "cluster chain"));
+    cut.set_u64(set + 32 + 8, 512);
+    cut.set_u64(set + 32 + 24, 512);
+    cut.set_u32(entry, u32::MAX);
+    cut.sum_set(set);
+    assert_eq!(content(&*cut.open().unwrap(), path).unwrap(), file[..512]);
+}

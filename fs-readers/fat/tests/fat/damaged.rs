@@ -74,6 +74,24 @@ fn a_cycle_behind_the_content_is_a_fault_too() {
 }
 
 #[test]
+fn a_chain_ends_where_the_image_is_cut() {
+    let path = "dir/pieces.bin";
+    let mut image = image("fat16");
+    let id = find(&*open(image.clone()), path);
+    let (first, entry) = first_cluster(&*open(image.clone()), &image, path);
+    let data_at = table(&image)
+        + usize::from(image[16]) * u16_at(&image, 22) * u16_at(&image, 11)
+        + u16_at(&image, 17) * 32;
+    let cluster_len = usize::from(image[13]) * u16_at(&image, 11);
+    // A cluster of the volume, and none of the image.
+    set_next(&mut image, first, 4000);
+    image.truncate(entry.max(data_at + (first - 1) * cluster_len) + cluster_len);
+    assert!(data_at + 3998 * cluster_len > image.len());
+    let opened = open(image).open(id).map(|_| ());
+    assert!(matches!(opened, Err(FsError::Corrupt(fault)) if fault.what == "cluster chain"));
+}
+
+#[test]
 fn clusters_allocated_ahead_do_no_harm() {
     let mut image = image("fat16");
     let fs = open(image.clone());
