@@ -146,7 +146,8 @@ impl Devices {
 
     /// The device that a chunk names.
     pub(crate) fn find(&self, number: u64, uuid: [u8; 16]) -> Option<Member> {
-        self.members.iter().find(|member| (member.number, member.uuid) == (number, uuid)).copied()
+        let place = self.members.binary_search_by_key(&(number, uuid), |member| (member.number, member.uuid));
+        place.ok().and_then(|place| self.members.get(place)).copied()
     }
 
     pub(crate) fn read(&self, index: usize, offset: u64, buffer: &mut [u8]) -> Result<(), FsError> {

@@ -78,9 +78,7 @@ fn read_entry(
     if entry_type & TYPE_ENCRYPTED != 0 {
         return Err(FsError::Encrypted("btrfs names"));
     }
-    if name.is_empty() || matches!(name, b"." | b"..") || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
-        return Err(item.fault("directory entry name", 30, "a name", "none, or a separator in it").into());
-    }
+    check_name(item, "directory entry name", 30, name)?;
     let id = match location.kind {
         INODE_ITEM => FileId { tree: directory.tree, number: location.object },
         ROOT_ITEM => {
@@ -94,6 +92,19 @@ fn read_entry(
         other => return Err(Fault::new("directory entry location", item.at(), INODE_ITEM, other).into()),
     };
     Ok(visit(DirEntry { name, id, kind: file_kind(entry_type) }))
+}
+
+/// A name that a path can be made of: a damaged disk must not lead anywhere else.
+pub(crate) fn check_name(
+    item: &Structure<'_>,
+    what: &'static str,
+    offset: usize,
+    name: &[u8],
+) -> Result<(), Fault> {
+    if name.is_empty() || matches!(name, b"." | b"..") || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+        return Err(item.fault(what, offset, "a name", "none, or a separator in it"));
+    }
+    Ok(())
 }
 
 fn file_kind(number: u8) -> Option<FileKind> {

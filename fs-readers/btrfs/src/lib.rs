@@ -127,8 +127,11 @@ fn describe(store: &Store, logs: &Logs, default_subvolume: u64) -> FsDescription
             notes.push("log tree not applied: files synced since the last commit may be missing")
         }
     }
-    if superblock.damage.is_some() {
-        notes.push("read by a copy of the superblock");
+    match (superblock.damage.is_some(), superblock.log_tree.is_some()) {
+        (false, _) => {}
+        // The kernel writes the log tree's root to the first superblock only.
+        (true, false) => notes.push("read by a copy of the superblock, which knows no log tree"),
+        (true, true) => notes.push("read by a copy of the superblock"),
     }
     if store.devices.sources.len() > 1 {
         notes.push("read from several devices");

@@ -13,6 +13,7 @@ mod extents;
 mod names;
 mod references;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use stillframe_bytes::{Fault, Structure};
@@ -22,13 +23,25 @@ use crate::node::{DIR_INDEX, EXTENT_DATA, INODE_EXTREF, INODE_ITEM, INODE_REF, K
 use crate::store::Store;
 use crate::subvolumes::Subvolumes;
 use crate::superblock::Tree;
+use crate::to_u64;
 use crate::tree::Cursor;
-use crate::view::{Changes, View};
+use crate::view::{Changes, Items, View};
+use names::{Entry, Reference};
+use references::LoggedNames;
 
 /// The object that the roots of log trees belong to.
 const LOG_OBJECT: u64 = u64::MAX - 5;
 /// The most memory that the changes of all log trees take.
-const MAX_HELD_BYTES: usize = 128 << 20;
+const MAX_HELD_BYTES: usize = 24 << 20;
+/// What an inode costs whose names are counted at last.
+const FIXUP_COST_BYTES: usize = 32;
+/// The most steps that all replays take: items and names that are gone over. These lie in nodes that were read before, so
+/// no budget of reads ends that.
+const MAX_STEPS: u64 = 1 << 26;
+/// A search counts as so many steps.
+const STEPS_OF_SEARCH: u64 = 8;
+/// And so many bytes that are copied as one.
+const BYTES_OF_STEP: usize = 256;
 /// Subvolumes that were synced in one transaction.
 const MAX_LOGS: usize = 1 << 16;
 const TYPE_MASK: u32 = 0o170_000;
@@ -59,9 +72,13 @@ impl Logs {
         };
         let roots = logs.keep(log_tree.root, roots(store, log_tree))?.unwrap_or_default();
         let mut held_bytes = 0_usize;
+        let steps = Cell::new(0);
         for (subvolume, log) in roots {
             let replayed = match subvolumes.tree(store, subvolume) {
-                Ok(tree) => Replay::run(store, tree, log, MAX_HELD_BYTES.saturating_sub(held_bytes)),
+                Ok(tree) => {
+                    let most_bytes = MAX_HELD_BYTES.saturating_sub(held_bytes);
+                    Replay::new(store, tree, log, most_bytes, &steps).run()
+                }
                 // It was deleted since.
                 Err(FsError::NotFound) => continue,
                 Err(error) => Err(error),
@@ -123,18 +140,24 @@ struct Replay<'a> {
     changes: Changes,
     /// Inodes whose names may have changed.
     fixups: BTreeSet<u64>,
+    logged_names: LoggedNames,
     most_bytes: usize,
+    /// Of all replays.
+    steps: &'a Cell<u64>,
 }
 
 impl<'a> Replay<'a> {
-    fn run(store: &'a Store, tree: Tree, log: Tree, most_bytes: usize) -> Result<Changes, FsError> {
-        let changes = Changes::default();
-        let mut replay = Self { store, tree, log, changes, fixups: BTreeSet::new(), most_bytes };
+    fn new(store: &'a Store, tree: Tree, log: Tree, most_bytes: usize, steps: &'a Cell<u64>) -> Self {
+        let (changes, fixups, logged_names) = (Changes::default(), BTreeSet::new(), LoggedNames::default());
+        Self { store, tree, log, changes, fixups, logged_names, most_bytes, steps }
+    }
+
+    fn run(mut self) -> Result<Changes, FsError> {
         for stage in [Stage::Inodes, Stage::Entries, Stage::All] {
-            replay.stage(stage)?;
+            self.stage(stage)?;
         }
-        replay.fix_link_counts()?;
-        Ok(replay.changes)
+        self.fix_link_counts()?;
+        Ok(self.changes)
     }
 
     fn stage(&mut self, stage: Stage) -> Result<(), FsError> {
@@ -142,6 +165,7 @@ impl<'a> Replay<'a> {
         // An inode without names is left out with all that belongs to it.
         let mut left_out = None;
         while let Some((key, item)) = cursor.item() {
+            self.step(1)?;
             if key.kind == INODE_ITEM {
                 left_out = (item.u32_le(40)? == 0).then_some(key.object);
             }
@@ -171,7 +195,7 @@ impl<'a> Replay<'a> {
             self.cut(key.object)?;
         }
         self.fixups.insert(key.object);
-        Ok(())
+        self.check_size()
     }
 
     /// Puts an item of the log over what is there.
@@ -215,20 +239,65 @@ impl<'a> Replay<'a> {
     }
 
     fn item(&self, key: Key) -> Result<Option<Vec<u8>>, FsError> {
-        if let Some(changed) = self.changes.get(key) {
-            return Ok(changed.map(<[u8]>::to_vec));
+        match self.changes.get(key) {
+            Some(changed) => self.copied(changed),
+            None => self.found(self.tree, key),
         }
-        let found = Cursor::find(self.store, self.tree, key)?;
-        Ok(found.and_then(|cursor| cursor.item().map(|(_, item)| item.bytes().to_vec())))
     }
 
     /// The item of the log with this key.
     fn logged(&self, key: Key) -> Result<Option<Vec<u8>>, FsError> {
-        let found = Cursor::find(self.store, self.log, key)?;
-        Ok(found.and_then(|cursor| cursor.item().map(|(_, item)| item.bytes().to_vec())))
+        self.found(self.log, key)
+    }
+
+    fn found(&self, tree: Tree, key: Key) -> Result<Option<Vec<u8>>, FsError> {
+        let found = Cursor::find(self.store, tree, key)?;
+        self.copied(found.as_ref().and_then(Cursor::item).as_ref().map(|(_, item)| item.bytes()))
+    }
+
+    /// A copy of what a search found.
+    fn copied(&self, item: Option<&[u8]>) -> Result<Option<Vec<u8>>, FsError> {
+        let len = item.map_or(0, <[u8]>::len);
+        self.step(STEPS_OF_SEARCH.saturating_add(to_u64(len.checked_div(BYTES_OF_STEP).unwrap_or(0))))?;
+        Ok(item.map(<[u8]>::to_vec))
+    }
+
+    fn entries(&self, item: &[u8]) -> Result<Vec<Entry>, FsError> {
+        let all = names::entries(item)?;
+        self.step(to_u64(all.len()))?;
+        Ok(all)
+    }
+
+    fn references_of(&self, key: Key, item: &[u8]) -> Result<Vec<Reference>, FsError> {
+        let all = names::references(key, item)?;
+        self.step(to_u64(all.len()))?;
+        Ok(all)
+    }
+
+    /// Counts what is done. Whatever goes over a number of items or names that the disk says counts it.
+    fn step(&self, steps: u64) -> Result<(), FsError> {
+        let steps = self.steps.get().saturating_add(steps);
+        self.steps.set(steps);
+        if steps > MAX_STEPS {
+            return Err(FsError::Limit { what: "steps of replaying log trees", cap: MAX_STEPS });
+        }
+        Ok(())
+    }
+
+    /// A place in the tree as it is by now.
+    fn place<'b>(
+        &'b self,
+        search: impl FnOnce(View<'b>) -> Result<Items<'b>, FsError>,
+    ) -> Result<Items<'b>, FsError> {
+        let before = self.changes.passed();
+        let found = search(self.view());
+        let searches = self.changes.passed().saturating_sub(before).saturating_add(1);
+        self.step(searches.saturating_mul(STEPS_OF_SEARCH))?;
+        found
     }
 
     fn has(&self, key: Key) -> Result<bool, FsError> {
+        self.step(STEPS_OF_SEARCH)?;
         match self.changes.get(key) {
             Some(changed) => Ok(changed.is_some()),
             None => Ok(Cursor::find(self.store, self.tree, key)?.is_some()),
@@ -237,9 +306,10 @@ impl<'a> Replay<'a> {
 
     /// The first item from `key` on that is of the same object and kind.
     fn next_of_kind(&self, key: Key) -> Result<Option<(Key, Vec<u8>)>, FsError> {
-        let items = self.view().seek(self.store, key)?;
+        let items = self.place(|view| view.seek(self.store, key))?;
         let found = items.item().filter(|(found, _)| (found.object, found.kind) == (key.object, key.kind));
-        Ok(found.map(|(found, item)| (found, item.bytes().to_vec())))
+        let item = self.copied(found.as_ref().map(|(_, item)| item.bytes()))?;
+        Ok(found.map(|(found, _)| found).zip(item))
     }
 
     fn put(&mut self, key: Key, item: Vec<u8>) -> Result<(), FsError> {
@@ -259,8 +329,9 @@ impl<'a> Replay<'a> {
     }
 
     fn check_size(&self) -> Result<(), FsError> {
-        if self.changes.held_bytes() > self.most_bytes {
-            return Err(FsError::Limit { what: "bytes of replayed log trees", cap: 128 << 20 });
+        let fixups = self.fixups.len().saturating_mul(FIXUP_COST_BYTES);
+        if self.changes.held_bytes().saturating_add(fixups) > self.most_bytes {
+            return Err(FsError::Limit { what: "bytes of replayed log trees", cap: to_u64(MAX_HELD_BYTES) });
         }
         Ok(())
     }

@@ -20,8 +20,8 @@ pub(crate) const ROOT_BACKREF: u8 = 144;
 pub(crate) const DEV_ITEM: u8 = 216;
 pub(crate) const CHUNK_ITEM: u8 = 228;
 
-const HEADER_BYTES: usize = 101;
-const ITEM_BYTES: usize = 25;
+pub(crate) const HEADER_BYTES: usize = 101;
+pub(crate) const ITEM_BYTES: usize = 25;
 const POINTER_BYTES: usize = 33;
 
 /// What a tree is sorted by.

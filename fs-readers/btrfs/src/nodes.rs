@@ -1,6 +1,6 @@
 //! The nodes that were read last: one is read and checked once for the many searches that pass through it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stillframe_fs::FsError;
 
@@ -27,32 +27,30 @@ impl NodeCache {
         Self { node_bytes, sets: (0..sets).map(|_| Mutex::default()).collect() }
     }
 
-    /// The node at `logical`. Who wants one that another thread reads waits for it; so no node is read twice at once.
+    /// The node at `logical`. Nobody waits for another thread's read, which may be slow: two threads that want a node that
+    /// is not held both read it.
     pub(crate) fn node(
         &self,
         logical: u64,
         read: impl FnOnce() -> Result<Node, FsError>,
     ) -> Result<Arc<Node>, FsError> {
-        let number = logical.checked_div(self.node_bytes).unwrap_or(0);
-        // Neighbours go to different sets, and so do nodes that lie a power of two apart.
-        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
-        let Some(set) = to_usize(mixed).checked_rem(self.sets.len()).and_then(|set| self.sets.get(set))
-        else {
+        let Some(set) = self.set(logical) else {
             return Ok(Arc::new(read()?));
         };
-        let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = |node: &Option<Arc<Node>>| node.as_ref().is_some_and(|node| node.logical == logical);
-        match set.iter().position(holds).and_then(|place| set.get_mut(..=place)) {
-            Some(moved) => moved.rotate_right(1),
-            None => {
-                let node = Arc::new(read()?);
-                set.rotate_right(1);
-                if let Some(first) = set.first_mut() {
-                    *first = Some(node);
-                }
-            }
+        if let Some(node) = taken_to_front(&mut *locked(set), logical) {
+            return Ok(node);
         }
-        set.first().and_then(Clone::clone).ok_or(FsError::NotFound)
+        let node = Arc::new(read()?);
+        let mut set = locked(set);
+        // Another thread may have been faster.
+        if let Some(held) = taken_to_front(&mut *set, logical) {
+            return Ok(held);
+        }
+        set.rotate_right(1);
+        if let Some(first) = set.first_mut() {
+            *first = Some(node.clone());
+        }
+        Ok(node)
     }
 
     /// The node at `logical`, if it is held and nobody waits for it.
@@ -67,4 +65,15 @@ impl NodeCache {
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         to_usize(mixed).checked_rem(self.sets.len()).and_then(|set| self.sets.get(set))
     }
+}
+
+fn locked(set: &Set) -> MutexGuard<'_, [Option<Arc<Node>>; WAYS]> {
+    set.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The node at `logical` if it is held, from now on the first of its set.
+fn taken_to_front(set: &mut [Option<Arc<Node>>], logical: u64) -> Option<Arc<Node>> {
+    let place = set.iter().position(|node| node.as_ref().is_some_and(|node| node.logical == logical))?;
+    set.get_mut(..=place)?.rotate_right(1);
+    set.first().and_then(Clone::clone)
 }

@@ -33,9 +33,7 @@ fn by_q(devices: &Devices, row: &Row, q: Spot, buffer: &mut [u8]) -> Result<(), 
     devices.read(q.index, q.offset, buffer)?;
     each_data_unit(devices, row, buffer.len(), |number, bytes| add_times(buffer, bytes, power(number)))?;
     let factor = inverse(power(row.wanted));
-    for byte in buffer {
-        *byte = times(*byte, factor);
-    }
+    multiply(buffer, factor);
     Ok(())
 }
 
@@ -56,9 +54,7 @@ fn by_both(
     })?;
     add_times(buffer, &sum, power(other));
     let factor = inverse(power(row.wanted) ^ power(other));
-    for byte in buffer {
-        *byte = times(*byte, factor);
-    }
+    multiply(buffer, factor);
     Ok(())
 }
 
@@ -87,9 +83,34 @@ fn add(sum: &mut [u8], bytes: &[u8]) {
 }
 
 fn add_times(sum: &mut [u8], bytes: &[u8], factor: u8) {
+    let multiples = multiples(factor);
     for (sum, byte) in sum.iter_mut().zip(bytes) {
-        *sum ^= times(*byte, factor);
+        *sum ^= multiple(&multiples, *byte);
     }
+}
+
+fn multiply(bytes: &mut [u8], factor: u8) {
+    let multiples = multiples(factor);
+    for byte in bytes {
+        *byte = multiple(&multiples, *byte);
+    }
+}
+
+/// The products of `factor` with all elements. A product is the sum of those with the bits of the other number.
+fn multiples(factor: u8) -> [u8; 256] {
+    let mut multiples = [0; 256];
+    for bit in 0..8_u8 {
+        let of_bit = times(factor, 1 << bit);
+        let (smaller, larger) = multiples.split_at_mut(1 << bit);
+        for (larger, smaller) in larger.iter_mut().zip(smaller) {
+            *larger = *smaller ^ of_bit;
+        }
+    }
+    multiples
+}
+
+fn multiple(multiples: &[u8; 256], byte: u8) -> u8 {
+    multiples.get(usize::from(byte)).copied().unwrap_or(0)
 }
 
 /// The product in the field.
@@ -105,14 +126,22 @@ fn times(one: u8, other: u8) -> u8 {
     product
 }
 
+/// `number` to the power of `exponent`, by squares.
+fn raised(number: u8, exponent: u8) -> u8 {
+    (0..8_u8).rev().fold(1, |power, bit| {
+        let square = times(power, power);
+        if exponent & (1 << bit) == 0 { square } else { times(square, number) }
+    })
+}
+
 /// 2 to the power of `exponent`. Powers repeat after 255.
 fn power(exponent: usize) -> u8 {
-    (0..exponent.checked_rem(255).unwrap_or(0)).fold(1, |power, _| times(power, 2))
+    raised(2, exponent.checked_rem(255).and_then(|rest| u8::try_from(rest).ok()).unwrap_or(0))
 }
 
 /// What `number` must be multiplied with to give 1: its 254th power. Of 0 it is 0.
 fn inverse(number: u8) -> u8 {
-    (0..254).fold(1, |power, _| times(power, number))
+    raised(number, 254)
 }
 
 #[cfg(test)]
@@ -125,6 +154,11 @@ mod tests {
         assert_eq!((power(0), power(1), power(8), power(255)), (1, 2, 0x1d, 1));
         for number in 1..=255 {
             assert_eq!(times(number, inverse(number)), 1);
+        }
+        for factor in [0, 1, 2, 0x1d, 0xff] {
+            let mut bytes: Vec<u8> = (0..=255).collect();
+            multiply(&mut bytes, factor);
+            assert!((0..=255).zip(bytes).all(|(byte, product)| product == times(byte, factor)), "{factor}");
         }
     }
 }

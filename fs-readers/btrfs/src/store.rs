@@ -7,7 +7,7 @@ use stillframe_block::BlockSource;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::{Extent, FsError, HINT_EXTENTS_AT_MOST, prefetch_on};
 
-use crate::chunks::{ChunkMap, Place, Spot, Way};
+use crate::chunks::{ChunkMap, MAX_TRIES, Place, Spot, Way};
 use crate::devices::Devices;
 use crate::node::{CHUNK_ITEM, DEV_ITEM, Key, Node};
 use crate::nodes::NodeCache;
@@ -70,7 +70,11 @@ impl Store {
             return Err(Fault::new(what, logical, self.superblock.sector_bytes, logical).into());
         }
         let mut outcome = Outcome::default();
-        for number in 0..self.count_ways(logical, self.superblock.node_bytes)? {
+        for number in 0..MAX_TRIES {
+            // Most nodes are whole in the first way, and how many there are need not be known.
+            if number > 0 && !self.has_way(logical, self.superblock.node_bytes, number)? {
+                break;
+            }
             let mut bytes = vec![0; len];
             let tried = self.read_nth_way(logical, &mut bytes, number).and_then(|()| {
                 let node = Node::parse(&self.superblock, logical, bytes)?;
@@ -88,16 +92,18 @@ impl Store {
         Err(self.no_way(logical, outcome))
     }
 
-    /// The most ways in which a part of a range can be read.
-    fn count_ways(&self, logical: u64, len_bytes: u64) -> Result<usize, Fault> {
+    /// Whether a part of a range can be read in a way with this number.
+    fn has_way(&self, logical: u64, len_bytes: u64, number: usize) -> Result<bool, Fault> {
         let end = logical.saturating_add(len_bytes);
-        let (mut at, mut most) = (logical, 0);
+        let mut at = logical;
         while at < end {
             let place = self.chunks.locate(at)?;
-            most = most.max(place.ways.len());
+            if place.way(number).is_some() {
+                return Ok(true);
+            }
             at = at.saturating_add(place.left.max(1));
         }
-        Ok(most)
+        Ok(false)
     }
 
     /// Reads a range that may pass from one stripe to the next, each part in the way with this number, or the last that
@@ -108,10 +114,10 @@ impl Store {
         while !rest.is_empty() {
             let place = self.chunks.locate(at)?;
             let (now, later) = rest.split_at_mut(to_usize(place.left).min(rest.len()));
-            let Some(way) = place.ways.get(number).or(place.ways.last()) else {
+            let Some(way) = place.way(number).or_else(|| place.ways().last()) else {
                 return Err(missing(at, &place));
             };
-            self.read_way(way, now)?;
+            self.read_way(&way, now)?;
             at = at.saturating_add(to_u64(now.len()));
             rest = later;
         }
@@ -139,8 +145,8 @@ impl Store {
         while !rest.is_empty() {
             let place = self.chunks.locate(at)?;
             let (now, later) = rest.split_at_mut(to_usize(place.left).min(rest.len()));
-            let first = place.ways.iter().find(|way| is_checked || !way.is_stale());
-            let is_good = match first.map(|way| self.read_way(way, now)) {
+            let first = place.ways().find(|way| is_checked || !way.is_stale());
+            let is_good = match first.map(|way| self.read_way(&way, now)) {
                 Some(Ok(())) => check(at, now).is_ok(),
                 Some(Err(error)) if error.is_final() => return Err(error),
                 _ => false,
@@ -168,13 +174,13 @@ impl Store {
             let mut outcome = Outcome::default();
             let mut is_read = false;
             let fits = to_u64(sector.len()) <= place.left;
-            for way in place.ways.iter().filter(|_| fits) {
+            for way in place.ways().filter(|_| fits) {
                 if !is_checked && way.is_stale() {
                     outcome
                         .failed(Fault::new("content of a stale device", at, "a checksum", "none").into())?;
                     continue;
                 }
-                let tried = self.read_way(way, sector).and_then(|()| Ok(check(at, sector)?));
+                let tried = self.read_way(&way, sector).and_then(|()| Ok(check(at, sector)?));
                 match tried {
                     Ok(()) => {
                         is_read = true;
@@ -261,8 +267,8 @@ impl Store {
                 let range = spot.offset..spot.offset.saturating_add(len);
                 u32::try_from(spot.index).ok().map(|device| Extent::on(device, range))
             };
-            let goes_on = match place.ways.first() {
-                Some(Way::Copy(spot)) => of(spot).is_none_or(|extent| add_extent(extents, extent)),
+            let goes_on = match place.way(0) {
+                Some(Way::Copy(spot)) => of(&spot).is_none_or(|extent| add_extent(extents, extent)),
                 // All of the row is read.
                 Some(Way::Rebuilt(row)) => {
                     row.read_units().filter_map(of).all(|extent| add_extent(extents, extent))
@@ -295,8 +301,8 @@ impl Outcome {
     }
 }
 
-fn missing(logical: u64, place: &Place) -> FsError {
-    let device = place.missing.unwrap_or_default();
+fn missing(logical: u64, place: &Place<'_>) -> FsError {
+    let device = place.missing().unwrap_or_default();
     Fault::new("device of a chunk", logical, device, "missing").into()
 }
 

@@ -2,7 +2,7 @@
 
 use stillframe_fs::FsError;
 
-use crate::directory::ROOT_DIRECTORY;
+use crate::directory::{ROOT_DIRECTORY, check_name};
 use crate::node::{INODE_REF, Key, ROOT_BACKREF};
 use crate::store::Store;
 use crate::subvolumes::{Subvolumes, TOP_LEVEL};
@@ -57,7 +57,9 @@ fn entrance(store: &Store, child: u64) -> Result<(u64, u64, Vec<u8>), FsError> {
         return Err(FsError::NotFound);
     };
     let len = usize::from(item.u16_le(16)?);
-    Ok((key.offset, item.u64_le(0)?, item.slice(18, len)?.to_vec()))
+    let name = item.slice(18, len)?;
+    check_name(&item, "root reference name", 18, name)?;
+    Ok((key.offset, item.u64_le(0)?, name.to_vec()))
 }
 
 /// The folder that `folder` is in, and its name there. A folder has one name.
@@ -68,5 +70,7 @@ fn reference(store: &Store, tree: Tree, folder: u64) -> Result<(u64, Vec<u8>), F
         return Err(FsError::NotFound);
     };
     let len = usize::from(item.u16_le(8)?);
-    Ok((key.offset, item.slice(10, len)?.to_vec()))
+    let name = item.slice(10, len)?;
+    check_name(&item, "inode reference name", 10, name)?;
+    Ok((key.offset, name.to_vec()))
 }

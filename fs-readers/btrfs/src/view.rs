@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use stillframe_bytes::Structure;
 use stillframe_fs::FsError;
@@ -19,12 +20,14 @@ pub(crate) struct Changes {
     /// many items it hides.
     hidden: BTreeMap<Key, Key>,
     held_bytes: usize,
+    /// How many runs searches passed so far: a replay counts them among its steps.
+    passed: AtomicU64,
 }
 
 /// The most runs of hidden items, one behind the other, that a search passes.
 const MAX_PASSED: usize = 1 << 17;
-/// What an item costs besides its bytes.
-const ITEM_COST_BYTES: usize = 64;
+/// What an item costs besides its bytes: its place in the map, and what the allocator adds.
+const ITEM_COST_BYTES: usize = 128;
 
 impl Changes {
     pub(crate) fn put(&mut self, key: Key, item: Box<[u8]>) {
@@ -57,6 +60,21 @@ impl Changes {
     /// The memory that they take.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    /// How many runs of hidden items searches passed so far.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    /// Bounds what one step goes over: these items were read before, so no budget ends it.
+    fn count_passed(&self, passed: &mut usize) -> Result<(), FsError> {
+        *passed = passed.saturating_add(1);
+        self.passed.fetch_add(1, Ordering::Relaxed);
+        if *passed > MAX_PASSED {
+            return Err(FsError::Limit { what: "runs of items that a log tree removes", cap: 1 << 17 });
+        }
+        Ok(())
     }
 
     /// What takes the place of the item with this key; the inner `None` is nothing.
@@ -132,19 +150,10 @@ impl<'a> View<'a> {
             let Some(before) = first.previous() else { break };
             base = Cursor::seek_before(store, self.tree, before)?;
             wanted = base.item().map(|(next, _)| next).filter(|next| *next < found);
-            count_passed(&mut passed)?;
+            changes.count_passed(&mut passed)?;
         }
         self.seek(store, wanted.max(change).unwrap_or(key))
     }
-}
-
-/// Bounds what one step goes over: these items were read before, so no budget ends it.
-fn count_passed(passed: &mut usize) -> Result<(), FsError> {
-    *passed = passed.saturating_add(1);
-    if *passed > MAX_PASSED {
-        return Err(FsError::Limit { what: "runs of items that a log tree removes", cap: 1 << 17 });
-    }
-    Ok(())
 }
 
 /// A place in a view, at an item or past the last.
@@ -216,7 +225,7 @@ impl Items<'_> {
                 None if changes.items.contains_key(&key) => self.base.advance()?,
                 None => break,
             }
-            count_passed(&mut passed)?;
+            changes.count_passed(&mut passed)?;
         }
         Ok(())
     }

@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use stillframe_bytes::{Fault, Structure};
 use stillframe_fs::FsError;
 
-use super::names::{Entry, by_index, by_name, entries, item_of, references};
+use super::names::{ENTRY_HEAD_BYTES, Entry, by_index, by_name, item_of};
 use super::{Replay, TYPE_DIRECTORY, TYPE_MASK, set_size};
-use crate::node::{DIR_INDEX, DIR_LOG_INDEX, INODE_EXTREF, INODE_ITEM, INODE_REF, Key, XATTR_ITEM};
+use crate::node::{
+    DIR_INDEX, DIR_LOG_INDEX, HEADER_BYTES, INODE_EXTREF, INODE_ITEM, INODE_REF, ITEM_BYTES, Key, XATTR_ITEM,
+};
+use crate::to_usize;
 use crate::tree::Cursor;
 
 /// Type of an entry that is a directory.
@@ -18,15 +21,15 @@ impl Replay<'_> {
     pub(super) fn remove_attributes(&mut self, inode: u64) -> Result<(), FsError> {
         let mut from = Some(Key::new(inode, XATTR_ITEM, 0));
         while let Some((key, item)) = from.map(|from| self.next_of_kind(from)).transpose()?.flatten() {
-            let logged = self.logged(key)?.map(|item| entries(&item)).transpose()?.unwrap_or_default();
+            let logged = self.logged(key)?.map(|item| self.entries(&item)).transpose()?.unwrap_or_default();
             let logged: BTreeSet<&[u8]> = logged.iter().map(|entry| &entry.name[..]).collect();
-            let mut kept = entries(&item)?;
+            let mut kept = self.entries(&item)?;
             let count = kept.len();
             kept.retain(|entry| logged.contains(&entry.name[..]));
             if kept.len() < count {
                 self.put_or_remove(key, item_of(&kept))?;
             }
-            from = key.next();
+            from = key.next().filter(|next| (next.object, next.kind) == (inode, XATTR_ITEM));
         }
         Ok(())
     }
@@ -66,7 +69,7 @@ impl Replay<'_> {
             if key.offset > end {
                 break;
             }
-            for entry in entries(&item)? {
+            for entry in self.entries(&item)? {
                 if all || !self.is_logged(key, &entry.name)? {
                     self.drop_entry(directory, &entry)?;
                 }
@@ -82,7 +85,7 @@ impl Replay<'_> {
     }
 
     fn is_logged(&self, key: Key, name: &[u8]) -> Result<bool, FsError> {
-        let logged = self.logged(key)?.map(|item| entries(&item)).transpose()?.unwrap_or_default();
+        let logged = self.logged(key)?.map(|item| self.entries(&item)).transpose()?.unwrap_or_default();
         Ok(logged.iter().any(|entry| entry.name == name))
     }
 
@@ -99,7 +102,7 @@ impl Replay<'_> {
     /// One entry of the log. It is added here only where the log has no reference of the inode to it: else, with that.
     pub(super) fn entry(&mut self, key: Key, item: &Structure<'_>) -> Result<(), FsError> {
         let directory = key.object;
-        for logged in entries(item.bytes())? {
+        for logged in self.entries(item.bytes())? {
             let is_there = self.has(logged.location)?;
             let by_name = self.entry_by_name(directory, &logged.name)?;
             let name_matches = self.make_way(directory, by_name, &logged, is_there)?;
@@ -158,7 +161,7 @@ impl Replay<'_> {
     }
 
     fn entry_at(&self, key: Key, name: &[u8]) -> Result<Option<Entry>, FsError> {
-        let all = self.item(key)?.map(|item| entries(&item)).transpose()?.unwrap_or_default();
+        let all = self.item(key)?.map(|item| self.entries(&item)).transpose()?.unwrap_or_default();
         Ok(all.into_iter().find(|entry| entry.name == name))
     }
 
@@ -186,7 +189,9 @@ impl Replay<'_> {
         }
         let entry = Entry::new(Key::new(inode, INODE_ITEM, 0), entry_type(mode), name);
         let key = by_name(directory, name);
-        let mut all = self.item(key)?.map(|item| entries(&item)).transpose()?.unwrap_or_default();
+        let held = self.item(key)?.unwrap_or_default();
+        self.check_room("directory item length", key, held.len(), ENTRY_HEAD_BYTES, name)?;
+        let mut all = self.entries(&held)?;
         all.push(entry.clone());
         self.put_or_remove(key, item_of(&all))?;
         self.put_or_remove(by_index(directory, index), item_of(&[entry]))?;
@@ -196,7 +201,7 @@ impl Replay<'_> {
     /// Takes a name from an inode.
     pub(super) fn unlink(&mut self, directory: u64, inode: u64, name: &[u8]) -> Result<(), FsError> {
         let key = by_name(directory, name);
-        let mut all = self.item(key)?.map(|item| entries(&item)).transpose()?.unwrap_or_default();
+        let mut all = self.item(key)?.map(|item| self.entries(&item)).transpose()?.unwrap_or_default();
         let count = all.len();
         all.retain(|entry| entry.name != name);
         if all.len() == count {
@@ -222,6 +227,26 @@ impl Replay<'_> {
         self.put(key, item)
     }
 
+    /// Fails where the kernel finds no room for another name in an item, and does not mount: one that has some already, and
+    /// outgrows a leaf.
+    pub(super) fn check_room(
+        &self,
+        what: &'static str,
+        key: Key,
+        held_bytes: usize,
+        head_bytes: usize,
+        name: &[u8],
+    ) -> Result<(), FsError> {
+        let leaf = to_usize(self.store.superblock.node_bytes).saturating_sub(HEADER_BYTES);
+        // The kernel counts the entry of the item's table for what is there, and for what is added.
+        let most = leaf.saturating_sub(ITEM_BYTES.saturating_mul(2));
+        let bytes = held_bytes.saturating_add(head_bytes).saturating_add(name.len());
+        if held_bytes > 0 && bytes > most {
+            return Err(Fault::new(what, key.object, most, bytes).into());
+        }
+        Ok(())
+    }
+
     pub(super) fn put_or_remove(&mut self, key: Key, item: Option<Vec<u8>>) -> Result<(), FsError> {
         match item {
             Some(item) => self.put(key, item),
@@ -229,26 +254,55 @@ impl Replay<'_> {
         }
     }
 
-    /// Counts the names of inodes that gained or lost some. A directory without a name is gone with all that is in it.
+    /// Counts the names of inodes that gained or lost some. A directory without a name is gone with all that is in it: those
+    /// are looked for first, so that what has names in many of them is counted once.
     pub(super) fn fix_link_counts(&mut self) -> Result<(), FsError> {
+        let mut counted = BTreeSet::new();
         while let Some(inode) = self.fixups.pop_last() {
-            let key = Key::new(inode, INODE_ITEM, 0);
-            let Some(mut item) = self.item(key)? else {
-                continue;
-            };
-            let links = self.count_names(inode)?;
-            if let Some(field) = item.get_mut(40..44)
-                && field != links.to_le_bytes()
-            {
-                field.copy_from_slice(&links.to_le_bytes());
-                self.put(key, item.clone())?;
-            }
-            let kind = Structure::new("inode item", 0, &item).u32_le(52)? & TYPE_MASK;
-            if links == 0 && kind == TYPE_DIRECTORY {
+            counted.insert(inode);
+            if self.is_directory(inode)? && !self.has_name(inode)? {
                 self.remove_entries(inode, true)?;
             }
         }
+        for inode in counted {
+            self.fix_link_count(inode)?;
+        }
         Ok(())
+    }
+
+    fn fix_link_count(&mut self, inode: u64) -> Result<(), FsError> {
+        let key = Key::new(inode, INODE_ITEM, 0);
+        let Some(mut item) = self.item(key)? else {
+            return Ok(());
+        };
+        let links = self.count_names(inode)?.to_le_bytes();
+        match item.get_mut(40..44) {
+            Some(field) if field != links => {
+                field.copy_from_slice(&links);
+                self.put(key, item)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_directory(&self, inode: u64) -> Result<bool, FsError> {
+        let Some(item) = self.item(Key::new(inode, INODE_ITEM, 0))? else {
+            return Ok(false);
+        };
+        Ok(Structure::new("inode item", 0, &item).u32_le(52)? & TYPE_MASK == TYPE_DIRECTORY)
+    }
+
+    fn has_name(&self, inode: u64) -> Result<bool, FsError> {
+        for kind in [INODE_REF, INODE_EXTREF] {
+            let mut from = Some(Key::new(inode, kind, 0));
+            while let Some((key, item)) = from.map(|from| self.next_of_kind(from)).transpose()?.flatten() {
+                if !item.is_empty() {
+                    return Ok(true);
+                }
+                from = key.next().filter(|next| (next.object, next.kind) == (inode, kind));
+            }
+        }
+        Ok(false)
     }
 
     fn count_names(&self, inode: u64) -> Result<u32, FsError> {
@@ -256,7 +310,7 @@ impl Replay<'_> {
         for kind in [INODE_REF, INODE_EXTREF] {
             let mut from = Some(Key::new(inode, kind, 0));
             while let Some((key, item)) = from.map(|from| self.next_of_kind(from)).transpose()?.flatten() {
-                let names = u32::try_from(references(key, &item)?.len()).unwrap_or(u32::MAX);
+                let names = u32::try_from(self.references_of(key, &item)?.len()).unwrap_or(u32::MAX);
                 count = count.saturating_add(names);
                 from = key.next().filter(|next| (next.object, next.kind) == (inode, kind));
             }

@@ -40,7 +40,7 @@ impl Replay<'_> {
     fn drop_extents(&mut self, inode: u64, start: u64, end: u64) -> Result<(), FsError> {
         let sector_bytes = self.store.superblock.sector_bytes;
         let first = Key::new(inode, EXTENT_DATA, start);
-        let items = self.view().seek_before(self.store, first)?;
+        let items = self.place(|view| view.seek_before(self.store, first))?;
         let before =
             items.item().map(|(key, _)| key).filter(|key| (key.object, key.kind) == (inode, EXTENT_DATA));
         let mut from = Some(before.unwrap_or(first).min(first));

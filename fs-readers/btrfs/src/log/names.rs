@@ -6,7 +6,7 @@ use stillframe_bytes::{Fault, Structure};
 use crate::node::{DIR_INDEX, DIR_ITEM, INODE_EXTREF, INODE_REF, Key};
 
 /// Location, transaction, length of data, length of name, type.
-const ENTRY_HEAD_BYTES: usize = 30;
+pub(super) const ENTRY_HEAD_BYTES: usize = 30;
 
 /// One entry of a directory, or one extended attribute: several with one hash share an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
