@@ -3,6 +3,7 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "tests over images made here"
 )]
@@ -290,7 +291,7 @@ fn a_search_is_bounded() {
 #[test]
 fn changes_left_out_are_counted() {
     let disk = Disk::new(&[]);
-    let tags = (0..2000).map(|_| name(LINK, disk.etc, disk.hostname, b"a/b"));
+    let tags = (0..60_000).map(|_| name(LINK, disk.etc, disk.hostname, b"a/b"));
     let fs = ExtFs::open(Arc::new(disk.commit(tags))).unwrap();
     assert_eq!(faults(&fs), ["name of a fast commit", "fast commits left out"]);
     assert_eq!(fs.description().notes, IN_PART);

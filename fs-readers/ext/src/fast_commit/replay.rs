@@ -33,8 +33,8 @@ const MAX_HELD_BYTES: usize = 32 << 20;
 pub(super) const HELD_BYTES_EACH: usize = 128;
 /// The most bytes of directories that are searched for names.
 const MAX_SEARCHED_BYTES: u64 = 128 << 20;
-/// The most changes that are left out one by one.
-const MAX_LEFT_OUT: u64 = 1000;
+/// The most changes that are left out one by one: as many as `mke2fs(8)` leaves room for.
+const MAX_LEFT_OUT: u64 = 50_000;
 
 /// Applies `changes`, in order, to what `volume` holds in place.
 ///
