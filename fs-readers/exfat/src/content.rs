@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use stillframe_bytes::Fault;
+use stillframe_clusters::Chain;
 use stillframe_fs::{Extent, FileContent, FsError, extent_hints, prefetch_on};
 
 use crate::ExFatReader;
-use crate::chain::Chain;
 use crate::entry_set::EntrySet;
 
 /// Clusters that one hint looks at.

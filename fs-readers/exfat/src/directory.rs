@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use stillframe_bytes::{Fault, Quantity, Structure, wtf8};
+use stillframe_clusters::Table as _;
 use stillframe_fs::{DirEntry, FileId, FsError};
 
 use crate::ExFatReader;

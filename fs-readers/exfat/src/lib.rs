@@ -9,7 +9,6 @@
 //! Not supported: TexFAT (two FATs), revisions other than 1; both are named at open.
 
 mod boot_region;
-mod chain;
 mod content;
 mod directory;
 mod entry_set;

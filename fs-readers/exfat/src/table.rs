@@ -28,18 +28,12 @@ pub(crate) struct Table {
     kept: Mutex<Vec<Slot>>,
 }
 
-impl Table {
-    pub(crate) fn new(source: Arc<dyn BlockSource>, boot: &BootSector) -> Self {
-        let (at, len_bytes) = (boot.table_at, boot.table_bytes);
-        Self { source, clusters: boot.clusters, at, len_bytes, kept: Mutex::default() }
-    }
-
-    pub(crate) fn clusters(&self) -> u32 {
+impl stillframe_clusters::Table for Table {
+    fn clusters(&self) -> u32 {
         self.clusters
     }
 
-    /// What follows `cluster`; `None` at the end of a chain.
-    pub(crate) fn next(&self, cluster: u32) -> Result<Option<u32>, FsError> {
+    fn next(&self, cluster: u32) -> Result<Option<u32>, FsError> {
         let offset = entry_offset(cluster);
         let index = offset / PIECE_BYTES;
         let piece = self.piece(index)?;
@@ -50,16 +44,22 @@ impl Table {
         Ok((entry != END_OF_CHAIN).then_some(entry))
     }
 
-    /// Refuses what a chain may not hold: free and bad clusters, and those that are not there.
-    pub(crate) fn check(&self, first: u32, cluster: u32) -> Result<(), Fault> {
+    fn check(&self, first: u32, cluster: u32) -> Result<(), Fault> {
         if cluster.checked_sub(2).is_some_and(|index| index < self.clusters) {
             return Ok(());
         }
         Err(Fault::new("cluster chain", self.entry_at(first), "a cluster of the volume", cluster))
     }
 
-    pub(crate) fn entry_at(&self, cluster: u32) -> u64 {
+    fn entry_at(&self, cluster: u32) -> u64 {
         self.at.saturating_add(entry_offset(cluster))
+    }
+}
+
+impl Table {
+    pub(crate) fn new(source: Arc<dyn BlockSource>, boot: &BootSector) -> Self {
+        let (at, len_bytes) = (boot.table_at, boot.table_bytes);
+        Self { source, clusters: boot.clusters, at, len_bytes, kept: Mutex::default() }
     }
 
     fn piece(&self, index: u64) -> Result<Arc<[u8]>, FsError> {
@@ -94,12 +94,25 @@ fn entry_offset(cluster: u32) -> u64 {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
+    use stillframe_block::{CountingSource, MemorySource};
+    use stillframe_clusters::Table as _;
+
     use super::*;
 
-    /// The FAT that fills `source`.
-    pub(crate) fn table_over(source: Arc<dyn BlockSource>, clusters: u32) -> Table {
-        let len_bytes = source.len_bytes();
-        Table { source, clusters, at: 0, len_bytes, kept: Mutex::default() }
+    #[test]
+    fn a_piece_of_the_table_is_read_once_while_it_is_kept() {
+        let source = Arc::new(CountingSource::new(Arc::new(MemorySource(vec![0; 1 << 20]))));
+        let table = Table {
+            source: source.clone(),
+            clusters: 100_000,
+            at: 0,
+            len_bytes: 1 << 20,
+            kept: Mutex::default(),
+        };
+        for cluster in (2..100_000).chain(2..100_000) {
+            let _ = table.next(cluster);
+        }
+        assert!(source.counts().requests <= (1 << 20) / PIECE_BYTES, "{:?}", source.counts());
     }
 }

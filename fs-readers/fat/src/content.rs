@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use stillframe_bytes::Fault;
+use stillframe_clusters::Chain;
 use stillframe_fs::{Extent, FileContent, FsError, extent_hints, prefetch_on};
 
 use crate::FatReader;
-use crate::chain::Chain;
 use crate::directory::ShortEntry;
 
 /// Clusters that one hint looks at.
@@ -29,7 +29,7 @@ impl<'f> Content<'f> {
         let size_bytes = u64::from(entry.size_bytes);
         let needed = size_bytes.div_ceil(fs.boot.cluster_bytes.max(1));
         let chain = match u32::try_from(needed).unwrap_or(u32::MAX) {
-            0 => Chain::empty(),
+            0 => Chain::contiguous(0, 0),
             needed => Chain::open(&fs.table, entry.first_cluster, needed)?,
         };
         Ok(Self { fs, at: entry.at, size_bytes, chain })

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use stillframe_bytes::{Fault, Structure};
+use stillframe_clusters::Table as _;
 use stillframe_fs::{DirEntry, FileId, FileKind, FsError};
 
 use crate::FatReader;

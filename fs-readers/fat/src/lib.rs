@@ -10,7 +10,6 @@
 //! partitions are formatted as FAT32 with fewer clusters than the specification asks for.
 
 mod boot_sector;
-mod chain;
 mod content;
 mod directory;
 mod name;

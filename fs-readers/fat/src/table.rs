@@ -29,6 +29,33 @@ pub(crate) struct Table {
     kept: Mutex<Vec<Slot>>,
 }
 
+impl stillframe_clusters::Table for Table {
+    fn clusters(&self) -> u32 {
+        self.clusters
+    }
+
+    fn next(&self, cluster: u32) -> Result<Option<u32>, FsError> {
+        let entry = self.entry(cluster)?;
+        let end = match self.kind {
+            FatKind::Fat12 => 0xFF8,
+            FatKind::Fat16 => 0xFFF8,
+            FatKind::Fat32 => 0x0FFF_FFF8,
+        };
+        Ok((entry < end).then_some(entry))
+    }
+
+    fn check(&self, first: u32, cluster: u32) -> Result<(), Fault> {
+        if cluster.checked_sub(2).is_some_and(|index| index < self.clusters) {
+            return Ok(());
+        }
+        Err(Fault::new("cluster chain", self.entry_at(first), "a cluster of the volume", cluster))
+    }
+
+    fn entry_at(&self, cluster: u32) -> u64 {
+        self.at.saturating_add(self.entry_offset(cluster))
+    }
+}
+
 impl Table {
     pub(crate) fn new(source: Arc<dyn BlockSource>, boot: &BootSector) -> Self {
         Self {
@@ -41,21 +68,6 @@ impl Table {
         }
     }
 
-    pub(crate) fn clusters(&self) -> u32 {
-        self.clusters
-    }
-
-    /// What follows `cluster`; `None` at the end of a chain.
-    pub(crate) fn next(&self, cluster: u32) -> Result<Option<u32>, FsError> {
-        let entry = self.entry(cluster)?;
-        let end = match self.kind {
-            FatKind::Fat12 => 0xFF8,
-            FatKind::Fat16 => 0xFFF8,
-            FatKind::Fat32 => 0x0FFF_FFF8,
-        };
-        Ok((entry < end).then_some(entry))
-    }
-
     /// Whether the volume's own entry says that it was not unmounted; FAT12 has none.
     pub(crate) fn is_dirty(&self) -> Result<bool, FsError> {
         Ok(match self.kind {
@@ -63,14 +75,6 @@ impl Table {
             FatKind::Fat16 => self.entry(1)? & 0x8000 == 0,
             FatKind::Fat32 => self.entry(1)? & 0x0800_0000 == 0,
         })
-    }
-
-    /// Refuses what a chain may not hold: free and bad clusters, and those that are not there.
-    pub(crate) fn check(&self, first: u32, cluster: u32) -> Result<(), Fault> {
-        if cluster.checked_sub(2).is_some_and(|index| index < self.clusters) {
-            return Ok(());
-        }
-        Err(Fault::new("cluster chain", self.entry_at(first), "a cluster of the volume", cluster))
     }
 
     fn entry(&self, cluster: u32) -> Result<u32, FsError> {
@@ -95,10 +99,6 @@ impl Table {
             FatKind::Fat16 => cluster.saturating_mul(2),
             FatKind::Fat32 => cluster.saturating_mul(4),
         }
-    }
-
-    pub(crate) fn entry_at(&self, cluster: u32) -> u64 {
-        self.at.saturating_add(self.entry_offset(cluster))
     }
 
     fn piece(&self, index: u64) -> Result<Arc<[u8]>, FsError> {
@@ -129,12 +129,26 @@ impl Table {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
+    use stillframe_block::{CountingSource, MemorySource};
+    use stillframe_clusters::Table as _;
+
     use super::*;
 
-    /// The FAT, of FAT32, that fills `source`.
-    pub(crate) fn table_over(source: Arc<dyn BlockSource>, clusters: u32) -> Table {
-        let len_bytes = source.len_bytes();
-        Table { source, kind: FatKind::Fat32, clusters, at: 0, len_bytes, kept: Mutex::default() }
+    #[test]
+    fn a_piece_of_the_table_is_read_once_while_it_is_kept() {
+        let source = Arc::new(CountingSource::new(Arc::new(MemorySource(vec![0; 1 << 20]))));
+        let table = Table {
+            source: source.clone(),
+            kind: FatKind::Fat32,
+            clusters: 100_000,
+            at: 0,
+            len_bytes: 1 << 20,
+            kept: Mutex::default(),
+        };
+        for cluster in (2..100_000).chain(2..100_000) {
+            let _ = table.next(cluster);
+        }
+        assert!(source.counts().requests <= (1 << 20) / PIECE_BYTES, "{:?}", source.counts());
     }
 }

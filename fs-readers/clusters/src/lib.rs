@@ -1,9 +1,29 @@
-//! The clusters of one file: found in the FAT as far as they are asked for, and remembered in bounded memory.
+//! The clusters of one file of a FAT or exFAT filesystem: found in the file allocation table as far as they are asked for,
+//! and remembered in bounded memory.
 
 use stillframe_bytes::Fault;
 use stillframe_fs::FsError;
 
-use crate::table::Table;
+/// A file allocation table.
+pub trait Table {
+    /// How many clusters the filesystem has; their numbers begin at 2.
+    fn clusters(&self) -> u32;
+
+    /// The cluster that follows; `None` at the end of a chain.
+    ///
+    /// # Errors
+    /// Where the table cannot be read.
+    fn next(&self, cluster: u32) -> Result<Option<u32>, FsError>;
+
+    /// Checks a cluster of the chain that begins at `first`.
+    ///
+    /// # Errors
+    /// Where there is no such cluster.
+    fn check(&self, first: u32, cluster: u32) -> Result<(), Fault>;
+
+    /// Where the entry of a cluster lies, in bytes.
+    fn entry_at(&self, cluster: u32) -> u64;
+}
 
 /// Clusters whose chain is looked at when a file is opened, so that most damage is known before anything is read.
 const CHECKED_AT_OPEN: u32 = 1024;
@@ -14,13 +34,13 @@ const LOOK_AHEAD: u32 = 3;
 
 /// A part of a file whose clusters follow each other on the volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
+pub struct Run {
     /// How many clusters of the file come before.
-    pub(crate) index: u32,
+    pub index: u32,
     /// The first cluster.
-    pub(crate) cluster: u32,
+    pub cluster: u32,
     /// How many.
-    pub(crate) clusters: u32,
+    pub clusters: u32,
 }
 
 impl Run {
@@ -46,7 +66,7 @@ impl Run {
 }
 
 /// The clusters of a file.
-pub(crate) struct Chain {
+pub struct Chain {
     first: u32,
     /// How many the file has. What the chain holds behind them is allocated ahead and no content.
     needed: u32,
@@ -70,24 +90,25 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// That of a file without content.
-    pub(crate) fn empty() -> Self {
-        Self::starting(0, 0)
+    /// The `needed` clusters from `first`, one after the other, of which the FAT says nothing.
+    #[must_use]
+    pub fn contiguous(first: u32, needed: u32) -> Self {
+        Self { end: Some(Ok(())), walked: needed, ..Self::starting(first, needed, needed) }
     }
 
     /// The `needed` clusters of the chain from `first`.
     ///
     /// # Errors
     /// Where the start of it shows that it ends early, or does not end.
-    pub(crate) fn open(table: &Table, first: u32, needed: u32) -> Result<Self, FsError> {
+    pub fn open(table: &impl Table, first: u32, needed: u32) -> Result<Self, FsError> {
         table.check(first, first)?;
-        let mut chain = Self::starting(first, needed);
+        let mut chain = Self::starting(first, needed, 1);
         chain.walk(table, needed.min(CHECKED_AT_OPEN))?;
         Ok(chain)
     }
 
-    fn starting(first: u32, needed: u32) -> Self {
-        let tail = Run { index: 0, cluster: first, clusters: 1 };
+    fn starting(first: u32, needed: u32, clusters: u32) -> Self {
+        let tail = Run { index: 0, cluster: first, clusters };
         Self {
             first,
             needed,
@@ -108,7 +129,7 @@ impl Chain {
     ///
     /// # Errors
     /// Where the chain ends before `wanted` clusters or the file's end, or does not end.
-    pub(crate) fn run_at(&mut self, table: &Table, index: u32, wanted: u32) -> Result<Run, FsError> {
+    pub fn run_at(&mut self, table: &impl Table, index: u32, wanted: u32) -> Result<Run, FsError> {
         let end = index.saturating_add(wanted.max(1)).min(self.needed);
         if index >= end {
             return Err(self.too_short(table, index));
@@ -142,12 +163,12 @@ impl Chain {
         })
     }
 
-    fn too_short(&self, table: &Table, found: u32) -> FsError {
+    fn too_short(&self, table: &impl Table, found: u32) -> FsError {
         Fault::new("cluster chain length", table.entry_at(self.first), self.needed, found).into()
     }
 
     /// Walks until it is known that the file's first `clusters` clusters are there and none of them twice.
-    fn walk(&mut self, table: &Table, clusters: u32) -> Result<(), FsError> {
+    fn walk(&mut self, table: &impl Table, clusters: u32) -> Result<(), FsError> {
         let target = clusters.saturating_mul(LOOK_AHEAD);
         while self.end.is_none() && self.walked < target {
             match self.step(table) {
@@ -162,7 +183,7 @@ impl Chain {
         }
     }
 
-    fn step(&mut self, table: &Table) -> Result<(), FsError> {
+    fn step(&mut self, table: &impl Table) -> Result<(), FsError> {
         let Some(cluster) = table.next(self.cluster)? else {
             if self.walked < self.needed {
                 return Err(self.too_short(table, self.walked));
@@ -218,23 +239,44 @@ impl Chain {
     reason = "test code over tables it makes"
 )]
 mod tests {
-    use std::sync::Arc;
-
-    use stillframe_block::{CountingSource, MemorySource};
+    use std::cell::Cell;
+    use std::collections::HashMap;
 
     use super::*;
-    use crate::table::tests::table_over;
 
-    /// A table whose chain is `clusters`, and how often it was read.
-    fn table(clusters: &[u32], after: u32) -> (Table, Arc<CountingSource>) {
-        let most = *clusters.iter().max().unwrap();
-        let mut bytes = vec![0; (most as usize + 1) * 4];
-        for (position, cluster) in clusters.iter().enumerate() {
-            let next = clusters.get(position + 1).copied().unwrap_or(after);
-            bytes[*cluster as usize * 4..][..4].copy_from_slice(&next.to_le_bytes());
+    /// A table whose chain is known, and how often it was asked.
+    struct Known {
+        next: HashMap<u32, u32>,
+        clusters: u32,
+        asked: Cell<u32>,
+    }
+
+    impl Table for Known {
+        fn clusters(&self) -> u32 {
+            self.clusters
         }
-        let source = Arc::new(CountingSource::new(Arc::new(MemorySource(bytes))));
-        (table_over(source.clone(), most - 1), source)
+
+        fn next(&self, cluster: u32) -> Result<Option<u32>, FsError> {
+            self.asked.set(self.asked.get() + 1);
+            Ok(self.next.get(&cluster).copied().filter(|next| *next < u32::MAX - 8))
+        }
+
+        fn check(&self, first: u32, cluster: u32) -> Result<(), Fault> {
+            match cluster.checked_sub(2).is_some_and(|index| index < self.clusters) {
+                true => Ok(()),
+                false => Err(Fault::new("cluster", first.into(), self.clusters, cluster)),
+            }
+        }
+
+        fn entry_at(&self, cluster: u32) -> u64 {
+            cluster.into()
+        }
+    }
+
+    /// The table whose chain is `clusters`, and then `after`.
+    fn table(clusters: &[u32], after: u32) -> Known {
+        let next = clusters.iter().copied().zip(clusters.iter().copied().skip(1).chain([after])).collect();
+        Known { next, clusters: clusters.iter().max().unwrap() - 1, asked: Cell::new(0) }
     }
 
     /// No cluster follows the one before it, and each lies in another part of the table than the one before.
@@ -246,7 +288,7 @@ mod tests {
     #[test]
     fn every_cluster_is_found_in_bounded_memory() {
         let clusters = hops(300_000);
-        let (table, _) = table(&clusters, u32::MAX);
+        let table = table(&clusters, u32::MAX);
         let needed = clusters.len() as u32;
         let mut chain = Chain::open(&table, clusters[0], needed).unwrap();
         for (index, cluster) in (0..).zip(&clusters) {
@@ -263,24 +305,23 @@ mod tests {
 
     #[test]
     fn a_walk_reads_no_more_than_what_is_asked_for_takes() {
-        // 8 MB, of which the table keeps 4 MiB; each step is in another part.
         let clusters = hops(2_000_000);
-        let (table, source) = table(&clusters, u32::MAX);
+        let table = table(&clusters, u32::MAX);
         drop(Chain::open(&table, clusters[0], 1).unwrap());
-        assert!(source.counts().requests <= 3);
+        assert!(table.asked.get() <= 3);
         let mut chain = Chain::open(&table, clusters[0], clusters.len() as u32).unwrap();
-        assert!(source.counts().requests <= u64::from(3 * CHECKED_AT_OPEN));
+        assert!(table.asked.get() <= 3 + 3 * CHECKED_AT_OPEN);
         for index in 0..20_000 {
             assert_eq!(chain.run_at(&table, index, 1).unwrap().cluster, clusters[index as usize]);
         }
-        assert!(source.counts().requests <= 80_000, "{:?}", source.counts());
+        assert!(table.asked.get() <= 80_000, "{}", table.asked.get());
         assert!(chain.walked <= 60_000);
     }
 
     #[test]
     fn runs_are_whole_and_cut_where_asked() {
         let clusters: Vec<u32> = (10..5010).chain(6000..6003).chain([5500]).collect();
-        let (table, source) = table(&clusters, u32::MAX);
+        let table = table(&clusters, u32::MAX);
         let mut chain = Chain::open(&table, 10, 5004).unwrap();
         let mut found = |index, wanted| {
             let run = chain.run_at(&table, index, wanted).unwrap();
@@ -292,20 +333,18 @@ mod tests {
         assert_eq!(found(5002, 100), (6002, 1));
         assert_eq!(found(5003, 100), (5500, 1));
         assert_eq!(found(0, u32::MAX), (10, 5000));
-        // Each part of the table once.
-        assert!(source.counts().requests <= 6);
     }
 
     #[test]
     fn what_follows_the_content_is_no_fault_but_on_a_cycle() {
         let clusters = [9, 5, 7, 3];
         for after in [0, 1, 9000, u32::MAX - 8] {
-            let (table, _) = table(&clusters, after);
+            let table = table(&clusters, after);
             let mut chain = Chain::open(&table, 9, 4).unwrap();
             assert_eq!(chain.run_at(&table, 3, 9).unwrap(), Run { index: 3, cluster: 3, clusters: 1 });
             assert!(matches!(Chain::open(&table, 9, 5), Err(FsError::Corrupt(_))));
         }
-        let (table, _) = table(&clusters, 5);
+        let table = table(&clusters, 5);
         assert!(matches!(Chain::open(&table, 9, 4), Err(FsError::Corrupt(_))));
     }
 
@@ -314,14 +353,14 @@ mod tests {
         for start in 0..20 {
             for length in 1..20 {
                 let clusters: Vec<u32> = (0..start + length).map(|index| 2 + index * 2).collect();
-                let (table, _) = table(&clusters, clusters[start as usize]);
+                let table = table(&clusters, clusters[start as usize]);
                 let there = start + length;
                 for needed in there + 1..there + 4 {
                     let opened = Chain::open(&table, 2, needed).map(|_| ());
                     assert!(matches!(opened, Err(FsError::Corrupt(fault)) if fault.what == "cluster chain"));
                 }
                 // Beyond what is opened with, too.
-                let mut late = Chain::starting(2, u32::MAX);
+                let mut late = Chain::starting(2, u32::MAX, 1);
                 let given = (0..100).take_while(|index| late.run_at(&table, *index, 1).is_ok()).count();
                 assert!(given <= there as usize, "{start} {length}: {given}");
             }
