@@ -39,7 +39,9 @@ const FIXUP_COST_BYTES: usize = 32;
 /// no budget of reads ends that.
 const MAX_STEPS: u64 = 1 << 26;
 /// A search counts as so many steps.
-const STEPS_OF_SEARCH: u64 = 8;
+const STEPS_OF_SEARCH: u64 = 16;
+/// And an entry of a directory, of which more is taken than of a reference.
+const STEPS_OF_ENTRY: u64 = 3;
 /// And so many bytes that are copied as one.
 const BYTES_OF_STEP: usize = 256;
 /// Subvolumes that were synced in one transaction.
@@ -264,7 +266,7 @@ impl<'a> Replay<'a> {
 
     fn entries(&self, item: &[u8]) -> Result<Vec<Entry>, FsError> {
         let all = names::entries(item)?;
-        self.step(to_u64(all.len()))?;
+        self.step(to_u64(all.len()).saturating_mul(STEPS_OF_ENTRY))?;
         Ok(all)
     }
 

@@ -77,3 +77,22 @@ fn taken_to_front(set: &mut [Option<Arc<Node>>], logical: u64) -> Option<Arc<Nod
     set.get_mut(..=place)?.rotate_right(1);
     set.first().and_then(Clone::clone)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_keeps_nobody_waiting() {
+        let cache = NodeCache::new(16384);
+        let mut inner = None;
+        let outer = cache.node(1 << 20, || {
+            // What another thread would do while this one reads.
+            inner =
+                Some((cache.node(1 << 20, || Err(FsError::NotADirectory)), cache.held(1 << 20).is_none()));
+            Err(FsError::NotFound)
+        });
+        assert!(matches!(outer, Err(FsError::NotFound)));
+        assert!(matches!(inner, Some((Err(FsError::NotADirectory), true))));
+    }
+}

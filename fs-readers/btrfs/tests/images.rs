@@ -155,6 +155,8 @@ fn a_log_tree_is_told_and_features_are_refused() {
     damaged.set(SUPERBLOCK + 64, 0);
     let fs = open(Arc::new(damaged)).unwrap();
     assert_eq!(fs.faults()[0].what, "superblock magic");
+    let note = "read by a copy of the superblock, which knows no log tree";
+    assert_eq!(fs.description().notes, [note]);
     assert_same(&tree::read_all(&*fs).0, &expected);
 }
 
